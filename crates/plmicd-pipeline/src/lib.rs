@@ -1,0 +1,29 @@
+//! The pipeline engine: stages, fingerprints, pipeline files, planner and executor.
+//!
+//! | to find | look in |
+//! |---|---|
+//! | what a stage is and sees | [`stage`], [`event`], [`registry`] |
+//! | how a pipeline file becomes a [`pipeline::Pipeline`] | [`file`], [`tree`], [`diagnostic`] |
+//! | what a key is made of, and why a node runs | [`fingerprint`], [`plan`], [`source`] |
+//! | running: one node, a whole pipeline | [`run_node`], [`execute`] |
+//! | what is kept of a run | [`run_record`] |
+
+pub mod diagnostic;
+pub mod event;
+pub mod execute;
+pub mod file;
+pub mod fingerprint;
+pub mod pipeline;
+pub mod plan;
+pub mod registry;
+pub mod run_node;
+pub mod run_record;
+pub mod source;
+pub mod stage;
+pub mod tree;
+
+pub use event::{Event, EventRecord, EventSink, NoEvents};
+pub use registry::{Registry, SourceKind};
+pub use stage::{
+    BadInput, ConfigIssue, Input, InputSpec, Interrupt, Runtime, Stage, StageContext, StageError,
+};

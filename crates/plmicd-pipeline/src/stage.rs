@@ -1,0 +1,348 @@
+//! What a pipeline stage is: its typed config, its inputs, and what it sees while it runs.
+//!
+//! A stage sees only its config, its input artifacts and its output directory (invariant 2 of
+//! `ARCHITECTURE.md`): no environment variables, clock or working directory.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use plmicd_artifact::Digest;
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Event, EventSink};
+
+/// One input slot of a stage.
+#[derive(Clone, Copy, Debug)]
+pub struct InputSpec {
+    /// Name under `inputs = { … }` of a pipeline file.
+    pub name: &'static str,
+    /// Artifact kinds that fit.
+    pub kinds: &'static [&'static str],
+    /// Whether the stage cannot run without it.
+    pub required: bool,
+}
+
+impl InputSpec {
+    /// A slot that must be filled.
+    pub const fn required(name: &'static str, kinds: &'static [&'static str]) -> Self {
+        Self { name, kinds, required: true }
+    }
+
+    /// A slot that may stay empty.
+    pub const fn optional(name: &'static str, kinds: &'static [&'static str]) -> Self {
+        Self { name, kinds, required: false }
+    }
+}
+
+/// A complaint about one value of a config, found before anything runs.
+#[derive(Clone, Debug)]
+pub struct ConfigIssue {
+    /// Dotted path below `config`, such as `optimizer.learning_rate`; empty for the config as a whole.
+    pub path: String,
+    /// What is wrong and what was expected.
+    pub message: String,
+}
+
+impl ConfigIssue {
+    /// An issue at `path`.
+    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into() }
+    }
+}
+
+/// One stage of the pipeline. Implementations are zero-sized: all state lives in config and artifacts.
+pub trait Stage: Send + Sync + 'static {
+    /// Everything that decides the output, apart from the inputs. Hashed into the stage key.
+    type Config: Serialize + DeserializeOwned + JsonSchema + Default;
+
+    /// Name in pipeline files and in the store.
+    const NAME: &'static str;
+    /// Raised whenever the output for the same config and inputs changes.
+    const VERSION: u32;
+    /// Kind of the artifact this stage makes.
+    const OUTPUT: &'static str;
+    /// Version of that kind's on-disk schema.
+    const SCHEMA: u32;
+    /// One line for help texts.
+    const SUMMARY: &'static str;
+
+    /// The input slots.
+    fn inputs() -> &'static [InputSpec];
+
+    /// Checks what types cannot express (ranges, combinations, inputs that must or must not be wired).
+    /// `wired` holds the names of the input slots that the pipeline file fills.
+    fn check(config: &Self::Config, wired: &[&str]) -> Vec<ConfigIssue> {
+        let _ = (config, wired);
+        Vec::new()
+    }
+
+    /// Makes the artifact in `context.output_dir()`.
+    fn run(config: &Self::Config, context: &StageContext<'_>) -> Result<(), StageError>;
+}
+
+/// An input as the stage sees it: a read-only directory whose content has this digest.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// Artifact kind, one of the slot's `kinds`.
+    pub kind: String,
+    /// Content digest.
+    pub digest: Digest,
+    /// Where its files lie.
+    pub dir: Utf8PathBuf,
+    /// Whether it derives from data under a use agreement.
+    pub restricted: bool,
+}
+
+impl Input {
+    /// Path of one of its files.
+    pub fn file(&self, name: &str) -> Utf8PathBuf {
+        self.dir.join(name)
+    }
+}
+
+/// Settings of the machine and of the run that never change the result and so never enter a key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Runtime {
+    /// Worker threads; 0 takes every core this process may use.
+    pub threads: usize,
+    /// `auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`.
+    pub device: String,
+    /// Seconds between two checkpoints of a long stage; 0 checkpoints at every step.
+    pub checkpoint_seconds: u64,
+    /// Seconds between two progress lines where there is no terminal.
+    pub log_seconds: u64,
+}
+
+impl Default for Runtime {
+    fn default() -> Self {
+        Self { threads: 0, device: "auto".to_owned(), checkpoint_seconds: 120, log_seconds: 10 }
+    }
+}
+
+impl Runtime {
+    /// The number of threads to use: `threads`, or every core this process may use.
+    pub fn thread_count(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
+            n => n,
+        }
+    }
+}
+
+/// A flag that a signal handler raises and long loops read.
+#[derive(Clone, Debug, Default)]
+pub struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// Asks the running stage to save its state and stop.
+    pub fn raise(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it was asked to stop.
+    pub fn is_raised(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// The flag itself, for `signal-hook`.
+    pub fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
+    }
+}
+
+/// What a running stage sees of the world.
+pub struct StageContext<'a> {
+    pub(crate) inputs: BTreeMap<String, Input>,
+    pub(crate) output_dir: Utf8PathBuf,
+    pub(crate) work_dir: Utf8PathBuf,
+    pub(crate) runtime: Runtime,
+    pub(crate) events: &'a dyn EventSink,
+    pub(crate) interrupt: Interrupt,
+}
+
+impl<'a> StageContext<'a> {
+    /// A context outside a pipeline, for tests and single commands.
+    pub fn new(
+        inputs: BTreeMap<String, Input>,
+        output_dir: impl Into<Utf8PathBuf>,
+        work_dir: impl Into<Utf8PathBuf>,
+        runtime: Runtime,
+        events: &'a dyn EventSink,
+        interrupt: Interrupt,
+    ) -> Self {
+        Self { inputs, output_dir: output_dir.into(), work_dir: work_dir.into(), runtime, events, interrupt }
+    }
+
+    /// A required input. The planner has checked that it is wired and of a fitting kind.
+    pub fn input(&self, name: &str) -> Result<&Input, StageError> {
+        self.inputs.get(name).ok_or_else(|| StageError::failed(format!("input `{name}` is not wired")))
+    }
+
+    /// An optional input.
+    pub fn optional_input(&self, name: &str) -> Option<&Input> {
+        self.inputs.get(name)
+    }
+
+    /// Whether any input derives from data under a use agreement.
+    pub fn restricted(&self) -> bool {
+        self.inputs.values().any(|input| input.restricted)
+    }
+
+    /// Where the artifact's files go: empty at the start, published as a whole at the end.
+    pub fn output_dir(&self) -> &Utf8Path {
+        &self.output_dir
+    }
+
+    /// Scratch that survives a crash and belongs to this stage key: checkpoints live here.
+    pub fn work_dir(&self) -> &Utf8Path {
+        &self.work_dir
+    }
+
+    /// Machine settings that do not change the result.
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// Reports `done` of `total` `unit`s (rows, notes, steps) of a phase. Cheap: call as often as you like
+    /// (the receiver thins it out), but not once per row of two million.
+    pub fn progress(&self, phase: &str, done: u64, total: Option<u64>, unit: &str) {
+        self.events.send(Event::Progress { phase: phase.to_owned(), done, total, unit: unit.to_owned() });
+    }
+
+    /// Reports figures at a training step or epoch (`loss`, `learning_rate`, `dev_micro_f1`).
+    pub fn metrics(&self, step: u64, values: &[(&str, f64)]) {
+        let values = values.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+        self.events.send(Event::Metrics { step, values });
+    }
+
+    /// Something the user should know, without stopping.
+    pub fn warn(&self, message: impl Into<String>) {
+        self.events.send(Event::Warning { message: message.into() });
+    }
+
+    /// A fact worth a line in the log (counts, sizes, settings found).
+    pub fn note(&self, message: impl Into<String>) {
+        self.events.send(Event::Note { message: message.into() });
+    }
+
+    /// Whether the user asked to stop: save what resumes the work, then return [`StageError::Interrupted`].
+    pub fn interrupted(&self) -> bool {
+        self.interrupt.is_raised()
+    }
+
+    /// [`StageError::Interrupted`] if the user asked to stop.
+    pub fn check_interrupt(&self) -> Result<(), StageError> {
+        if self.interrupted() { Err(StageError::Interrupted) } else { Ok(()) }
+    }
+}
+
+/// A located complaint about input data. It never holds note text.
+#[derive(Clone, Debug, Default)]
+pub struct BadInput {
+    /// The file at fault.
+    pub file: Utf8PathBuf,
+    /// 1-based line (text files) or row (parquet).
+    pub line: Option<u64>,
+    /// Column name, where one is at fault.
+    pub column: Option<String>,
+    /// What is wrong and what was expected.
+    pub message: String,
+    /// How to mend it.
+    pub hint: Option<String>,
+}
+
+impl BadInput {
+    /// A complaint about a file as a whole.
+    pub fn new(file: impl Into<Utf8PathBuf>, message: impl Into<String>) -> Self {
+        Self { file: file.into(), message: message.into(), ..Self::default() }
+    }
+
+    /// At this 1-based line or row.
+    pub fn line(mut self, line: u64) -> Self {
+        self.line = Some(line);
+        self
+    }
+
+    /// In this column.
+    pub fn column(mut self, column: impl Into<String>) -> Self {
+        self.column = Some(column.into());
+        self
+    }
+
+    /// With advice.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for BadInput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file)?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        if let Some(column) = &self.column {
+            write!(f, ", column {column}")?;
+        }
+        write!(f, ": {}", self.message)?;
+        if let Some(hint) = &self.hint {
+            write!(f, "\nhint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a stage did not finish.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    /// The user asked to stop; what resumes the work is in the work directory.
+    #[error("interrupted; the same command resumes it")]
+    Interrupted,
+    /// The data is not as expected.
+    #[error("{0}")]
+    BadInput(Box<BadInput>),
+    /// Anything else.
+    #[error("{message}")]
+    Failed {
+        /// What was being done.
+        message: String,
+        /// What went wrong below.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+}
+
+impl StageError {
+    /// A failure without a cause below it.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::Failed { message: message.into(), source: None }
+    }
+
+    /// A failure while doing `what`.
+    pub fn because(
+        what: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Failed { message: what.into(), source: Some(source.into()) }
+    }
+}
+
+impl From<BadInput> for StageError {
+    fn from(bad: BadInput) -> Self {
+        Self::BadInput(Box::new(bad))
+    }
+}
+
+impl From<std::io::Error> for StageError {
+    fn from(error: std::io::Error) -> Self {
+        // fs_err names the path in the message.
+        Self::Failed { message: error.to_string(), source: None }
+    }
+}

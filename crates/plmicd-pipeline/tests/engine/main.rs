@@ -1,0 +1,5 @@
+//! The engine on toy stages: files, keys, plans and single nodes.
+
+mod files;
+mod planning;
+mod toy;
