@@ -1,0 +1,28 @@
+//! Names of the artifact kinds, as they appear in the store and in pipeline files.
+
+/// Raw tables in MIMIC-III's shapes.
+pub const MIMIC3: &str = "mimic3";
+/// A CodiEsp distribution as published.
+pub const CODIESP: &str = "codiesp";
+/// Cleaned notes with codes and the label space.
+pub const NOTES: &str = "notes";
+/// A tokenizer in Hugging Face layout.
+pub const TOKENIZER: &str = "tokenizer";
+/// Token ids and label ids of every note.
+pub const TOKEN_SHARDS: &str = "token-shards";
+/// A folder in Hugging Face layout: encoder weights and tokenizer.
+pub const HF_MODEL: &str = "hf-model";
+/// An encoder pretrained here, in Hugging Face layout.
+pub const ENCODER: &str = "encoder";
+/// A fine-tuned coding model.
+pub const MODEL: &str = "model";
+/// A model's scores on the dev and test notes.
+pub const SCORES: &str = "scores";
+/// Decision thresholds.
+pub const THRESHOLDS: &str = "thresholds";
+/// Metrics.
+pub const EVALUATION: &str = "evaluation";
+/// A report for people.
+pub const REPORT: &str = "report";
+/// Codes and their descriptions.
+pub const CODE_TABLE: &str = "code-table";

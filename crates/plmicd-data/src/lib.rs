@@ -1,0 +1,47 @@
+//! What flows between the stages: ICD codes, the label space, and typed readers and writers for every
+//! artifact file.
+//!
+//! | module | files |
+//! |---|---|
+//! | [`label`] | `labels.json` |
+//! | [`notes`] | `notes.parquet` of a `notes` artifact |
+//! | [`shards`] | `{split}-NNNNN.parquet` of `token-shards` |
+//! | [`tokens`] | `special_tokens.json` and `label_tokens.json` of `token-shards` |
+//! | [`scores`] | `{split}.parquet` of `scores` |
+//! | [`training`] | `training.json` of a `model` |
+//! | [`thresholds`] | `thresholds.json` |
+//! | [`evaluation`] | `metrics.json`, `per_code.csv` |
+//! | [`stats`] | `stats.json` of `notes` and `token-shards` |
+//!
+//! Writers are deterministic: the same rows give the same bytes. Readers check schema version, columns,
+//! types and values, and name file, row and column in their errors; they never put note text there.
+
+pub mod code;
+pub mod error;
+pub mod evaluation;
+pub mod json;
+pub mod kind;
+pub mod label;
+pub mod notes;
+pub mod scores;
+pub mod shards;
+pub mod split;
+pub mod stats;
+mod table;
+pub mod thresholds;
+pub mod tokens;
+pub mod training;
+
+pub use code::{CodeSystem, IcdCode};
+pub use error::DataError;
+pub use evaluation::{CodeResult, Evaluation, FrequentCodes, SplitEvaluation, read_per_code, write_per_code};
+pub use json::{read_json, write_json};
+pub use label::{Label, LabelSpace};
+pub use notes::{Note, NoteReader, NoteWriter};
+pub use scores::{ScoreWriter, Scores};
+pub use shards::{ShardReader, ShardWriter, TokenizedNote};
+pub use split::Split;
+pub use stats::{CorpusStats, Exclusion, SplitStats, Summary, TokenSplitStats, TokenStats};
+pub use thresholds::{CurvePoint, Thresholds};
+pub use tokens::{LabelTokens, SpecialTokens};
+pub use training::{EpochRecord, StepRecord, TrainingHistory};
