@@ -1,0 +1,98 @@
+//! Metrics of the order of a note's scores.
+//!
+//! **Ties.** Labels of equal score are ranked by label id, the lower first. The published implementations
+//! leave this to their sort, so under ties their values are one of several; ours is one of them, and always
+//! the same.
+
+use rayon::prelude::*;
+
+use crate::counts::{harmonic_mean, mean, ratio};
+use crate::data::{Scope, Scored};
+
+/// Where the true labels of each note stand in the order of its scores.
+#[derive(Clone, Debug)]
+pub struct Ranking {
+    /// Labels ranked.
+    num_labels: usize,
+    /// For each note in scope, the 1-based ranks of its true labels, ascending.
+    ranks: Vec<Vec<u32>>,
+}
+
+impl Ranking {
+    /// Ranks the scope's labels for each of its notes.
+    pub fn new(scored: &Scored<'_>, scope: &Scope) -> Self {
+        let ranks = scope
+            .notes
+            .par_iter()
+            .map(|&note| true_ranks(scored.row(note), scored.truth().row(note), scope.labels.as_deref()))
+            .collect();
+        let num_labels = (0..scored.truth().num_labels()).filter(|label| scope.has_label(*label)).count();
+        Self { num_labels, ranks }
+    }
+
+    /// Mean over notes of (true labels among the `k` highest scores) / `k` (CAML `precision_at_k`; where
+    /// there are fewer than `k` labels, their number takes the place of `k`). 0 without notes.
+    pub fn precision_at(&self, k: usize) -> f64 {
+        let k = k.min(self.num_labels);
+        self.mean(|ranks| ratio(hits(ranks, k), k as u64))
+    }
+
+    /// Mean over notes of (true labels among the `k` highest scores) / (true labels), 0 for a note without
+    /// any (CAML `recall_at_k`).
+    pub fn recall_at(&self, k: usize) -> f64 {
+        self.mean(|ranks| ratio(hits(ranks, k), ranks.len() as u64))
+    }
+
+    /// Harmonic mean of [`Self::precision_at`] and [`Self::recall_at`] (CAML `f1_at_k`).
+    pub fn f1_at(&self, k: usize) -> f64 {
+        harmonic_mean(self.precision_at(k), self.recall_at(k))
+    }
+
+    /// Mean over notes of R-precision: the share of true labels among as many highest scores as there are
+    /// true labels; 0 for a note without any (Edin et al. 2023, `precision@recall`).
+    pub fn r_precision(&self) -> f64 {
+        self.mean(|ranks| ratio(hits(ranks, ranks.len()), ranks.len() as u64))
+    }
+
+    /// Mean average precision: the mean over notes of `(1/n) sum_i i / r_i`, where `r_1 < ... < r_n` are the
+    /// ranks of the true labels; 0 for a note without any (Edin et al. 2023, `MeanAveragePrecision`).
+    pub fn mean_average_precision(&self) -> f64 {
+        self.mean(|ranks| {
+            let precisions = (1u32..).zip(ranks).map(|(i, rank)| f64::from(i) / f64::from(*rank));
+            (!ranks.is_empty()).then(|| precisions.sum::<f64>() / ranks.len() as f64)
+        })
+    }
+
+    fn mean(&self, value: impl Fn(&[u32]) -> Option<f64>) -> f64 {
+        mean(&self.ranks.iter().map(|ranks| value(ranks).unwrap_or(0.0)).collect::<Vec<_>>())
+    }
+}
+
+fn hits(ranks: &[u32], k: usize) -> u64 {
+    ranks.partition_point(|rank| *rank as usize <= k) as u64
+}
+
+/// 1-based ranks of the true labels of one note, ascending. One pass over the scores, each placed among the
+/// few true ones by binary search: no sort of the whole row.
+fn true_ranks(row: &[f32], truth: &[u32], keep: Option<&[bool]>) -> Vec<u32> {
+    let mut order: Vec<(f32, u32)> = truth.iter().map(|&label| (row[label as usize], label)).collect();
+    order.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    let Some(&(lowest, _)) = order.last() else { return Vec::new() };
+    // passed[i]: labels that stand behind exactly i true labels (or are the i-th), hence before the i-th.
+    let mut passed = vec![0u32; order.len() + 1];
+    for (label, &score) in (0u32..).zip(row) {
+        if score >= lowest && keep.is_none_or(|keep| keep[label as usize]) {
+            let ahead =
+                order.partition_point(|&(other, id)| other > score || (other == score && id <= label));
+            passed[ahead] += 1;
+        }
+    }
+    let mut before = 0;
+    passed[..order.len()]
+        .iter()
+        .map(|count| {
+            before += count;
+            before + 1
+        })
+        .collect()
+}

@@ -1,0 +1,102 @@
+//! Every metric under the name that `metrics.json` gives it. An undefined value is left out.
+//!
+//! Names without suffix count every label and every note. The suffix `_edin` marks the variant of Edin et
+//! al. 2023, on the labels and notes of [`Scope::present`]. Macro F1 has no plain name: each form says which
+//! it is.
+
+use std::collections::BTreeMap;
+
+use crate::auc::{label_aucs, macro_auc, micro_auc};
+use crate::counts::LabelCounts;
+use crate::data::{Scope, Scored};
+use crate::instance::InstanceMetrics;
+use crate::ranking::Ranking;
+
+/// The metrics that depend on the threshold.
+pub fn at_threshold(scored: &Scored<'_>, threshold: f32) -> BTreeMap<String, f64> {
+    let everything = Scope::everything(scored.truth());
+    let present = Scope::present(scored.truth());
+    let mut metrics = of_counts(&LabelCounts::at(scored, &everything, threshold));
+    let instance = InstanceMetrics::at(scored, &everything, threshold);
+    insert(
+        &mut metrics,
+        [
+            ("instance_precision", Some(instance.precision)),
+            ("instance_recall", Some(instance.recall)),
+            ("instance_f1", Some(instance.f1)),
+            ("exact_match_ratio", Some(instance.exact_match_ratio)),
+        ],
+    );
+    let counts = LabelCounts::at(scored, &present, threshold);
+    let exact = InstanceMetrics::at(scored, &present, threshold).exact_match_ratio;
+    insert(
+        &mut metrics,
+        [
+            ("micro_precision_edin", counts.micro_precision()),
+            ("micro_recall_edin", counts.micro_recall()),
+            ("micro_f1_edin", counts.micro_f1()),
+            ("micro_false_positive_rate_edin", counts.micro_false_positive_rate()),
+            ("macro_precision_edin", Some(counts.macro_precision())),
+            ("macro_recall_edin", Some(counts.macro_recall())),
+            ("macro_f1_edin", Some(counts.macro_f1_edin())),
+            ("macro_false_positive_rate_edin", Some(counts.macro_false_positive_rate())),
+            ("exact_match_ratio_edin", Some(exact)),
+        ],
+    );
+    metrics
+}
+
+/// The metrics that follow from counts per label alone.
+pub fn of_counts(counts: &LabelCounts) -> BTreeMap<String, f64> {
+    let mut metrics = BTreeMap::new();
+    insert(
+        &mut metrics,
+        [
+            ("micro_precision", counts.micro_precision()),
+            ("micro_recall", counts.micro_recall()),
+            ("micro_f1", counts.micro_f1()),
+            ("micro_accuracy", counts.micro_accuracy()),
+            ("micro_false_positive_rate", counts.micro_false_positive_rate()),
+            ("macro_precision", Some(counts.macro_precision())),
+            ("macro_recall", Some(counts.macro_recall())),
+            ("macro_accuracy", Some(counts.macro_accuracy())),
+            ("macro_false_positive_rate", Some(counts.macro_false_positive_rate())),
+            ("macro_f1_caml", Some(counts.macro_f1_caml())),
+            ("macro_f1_all_labels", Some(counts.macro_f1_all_labels())),
+            ("macro_f1_present_labels", Some(counts.macro_f1_present_labels())),
+        ],
+    );
+    metrics
+}
+
+/// The metrics that depend on the scores' order alone: ranking at each `k`, and AUC. Also returns the AUC of
+/// each label.
+pub fn ranking_and_auc(scored: &Scored<'_>, ks: &[usize]) -> (BTreeMap<String, f64>, Vec<Option<f64>>) {
+    let mut metrics = BTreeMap::new();
+    let scopes = [("", Scope::everything(scored.truth())), ("_edin", Scope::present(scored.truth()))];
+    for (suffix, scope) in scopes {
+        let ranking = Ranking::new(scored, &scope);
+        for &k in ks {
+            metrics.insert(format!("precision_at_{k}{suffix}"), ranking.precision_at(k));
+            metrics.insert(format!("recall_at_{k}{suffix}"), ranking.recall_at(k));
+            metrics.insert(format!("f1_at_{k}{suffix}"), ranking.f1_at(k));
+        }
+        metrics.insert(format!("r_precision{suffix}"), ranking.r_precision());
+        metrics.insert(format!("mean_average_precision{suffix}"), ranking.mean_average_precision());
+    }
+    let areas = label_aucs(scored);
+    let macro_area = macro_auc(&areas);
+    insert(
+        &mut metrics,
+        [
+            ("micro_auc", micro_auc(scored)),
+            ("macro_auc", macro_area.map(|(area, _)| area)),
+            ("macro_auc_labels", macro_area.map(|(_, labels)| labels as f64)),
+        ],
+    );
+    (metrics, areas)
+}
+
+fn insert<const N: usize>(metrics: &mut BTreeMap<String, f64>, values: [(&str, Option<f64>); N]) {
+    metrics.extend(values.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+}
