@@ -1,0 +1,129 @@
+// AdamW and the global gradient norm over flat tensors.
+//
+// On the CPU: plain loops. Elementwise work gives the same bytes for any number of threads; sums run
+// over chunks of fixed size whose partial sums are added in order, so they do too.
+// Elsewhere: the same formulas as ATen operations.
+#include "shim.h"
+
+#include <cmath>
+#include <vector>
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <c10/core/GradMode.h>
+
+namespace {
+
+constexpr int64_t kGrain = 1 << 15;
+constexpr int64_t kSumChunk = 1 << 16;
+
+struct Constants {
+  double shrink_before;  // decoupled decay of PyTorch: before the step
+  double shrink_after;   // decoupled decay of Transformers 4.5: after the step
+  double step_size;
+  double root_scale;     // divides sqrt(v) before epsilon is added
+};
+
+Constants constants(const plmicd_adamw_step &s) {
+  const double correction1 = 1.0 - std::pow(s.beta1, static_cast<double>(s.step));
+  const double correction2 = 1.0 - std::pow(s.beta2, static_cast<double>(s.step));
+  if (s.variant == 0) {
+    return {1.0 - s.learning_rate * s.weight_decay, 1.0, s.learning_rate / correction1, std::sqrt(correction2)};
+  }
+  return {1.0, 1.0 - s.learning_rate * s.weight_decay,
+          s.learning_rate * std::sqrt(correction2) / correction1, 1.0};
+}
+
+template <typename T>
+void adamw_cpu(T *p, const T *g, T *m, T *v, int64_t n, const plmicd_adamw_step &s) {
+  const Constants c = constants(s);
+  const T before = static_cast<T>(c.shrink_before);
+  const T after = static_cast<T>(c.shrink_after);
+  const T step_size = static_cast<T>(c.step_size);
+  const T root_scale = static_cast<T>(c.root_scale);
+  const T epsilon = static_cast<T>(s.epsilon);
+  const T beta1 = static_cast<T>(s.beta1);
+  const T beta2 = static_cast<T>(s.beta2);
+  const T rest1 = static_cast<T>(1.0 - s.beta1);
+  const T rest2 = static_cast<T>(1.0 - s.beta2);
+  at::parallel_for(0, n, kGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const T gradient = g[i];
+      const T first = beta1 * m[i] + rest1 * gradient;
+      const T second = beta2 * v[i] + rest2 * gradient * gradient;
+      m[i] = first;
+      v[i] = second;
+      const T denominator = std::sqrt(second) / root_scale + epsilon;
+      p[i] = (p[i] * before - step_size * (first / denominator)) * after;
+    }
+  });
+}
+
+void adamw_aten(at::Tensor &p, const at::Tensor &g, at::Tensor &m, at::Tensor &v, const plmicd_adamw_step &s) {
+  const Constants c = constants(s);
+  m.mul_(s.beta1).add_(g, 1.0 - s.beta1);
+  v.mul_(s.beta2).addcmul_(g, g, 1.0 - s.beta2);
+  if (c.shrink_before != 1.0) p.mul_(c.shrink_before);
+  p.addcdiv_(m, v.sqrt().div_(c.root_scale).add_(s.epsilon), -c.step_size);
+  if (c.shrink_after != 1.0) p.mul_(c.shrink_after);
+}
+
+template <typename T>
+double sum_squares_cpu(const T *x, int64_t n) {
+  const int64_t chunks = (n + kSumChunk - 1) / kSumChunk;
+  std::vector<double> partial(chunks, 0.0);
+  at::parallel_for(0, chunks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t chunk = begin; chunk < end; ++chunk) {
+      const int64_t first = chunk * kSumChunk;
+      const int64_t last = std::min(first + kSumChunk, n);
+      double lanes[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+      int64_t i = first;
+      for (; i + 8 <= last; i += 8) {
+        for (int lane = 0; lane < 8; ++lane) {
+          const double value = static_cast<double>(x[i + lane]);
+          lanes[lane] += value * value;
+        }
+      }
+      double sum = 0.0;
+      for (double lane : lanes) sum += lane;
+      for (; i < last; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+      partial[chunk] = sum;
+    }
+  });
+  double total = 0.0;
+  for (double part : partial) total += part;
+  return total;
+}
+
+}  // namespace
+
+extern "C" {
+
+char *plmicd_adamw(tensor p, tensor g, tensor m, tensor v, const plmicd_adamw_step *step) {
+  return guarded([&] {
+    c10::NoGradGuard no_grad;
+    if (!p->is_cpu()) {
+      adamw_aten(*p, *g, *m, *v, *step);
+    } else if (p->scalar_type() == at::kFloat) {
+      adamw_cpu(p->mutable_data_ptr<float>(), g->const_data_ptr<float>(), m->mutable_data_ptr<float>(),
+                v->mutable_data_ptr<float>(), p->numel(), *step);
+    } else {
+      adamw_cpu(p->mutable_data_ptr<double>(), g->const_data_ptr<double>(), m->mutable_data_ptr<double>(),
+                v->mutable_data_ptr<double>(), p->numel(), *step);
+    }
+  });
+}
+
+char *plmicd_sum_squares(tensor x, double *out) {
+  return guarded([&] {
+    c10::NoGradGuard no_grad;
+    if (!x->is_cpu()) {
+      *out = x->to(at::kDouble).square().sum().item<double>();
+    } else if (x->scalar_type() == at::kFloat) {
+      *out = sum_squares_cpu(x->const_data_ptr<float>(), x->numel());
+    } else {
+      *out = sum_squares_cpu(x->const_data_ptr<double>(), x->numel());
+    }
+  });
+}
+}

@@ -1,0 +1,129 @@
+// Random numbers that depend on a given seed alone, never on libtorch's generator of the process: whatever
+// other threads draw, the same seed gives the same bytes.
+#include "shim.h"
+
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+// The loops below are integer arithmetic on independent elements: let the compiler make one version per
+// instruction set and choose when the program is loaded.
+#if defined(__x86_64__) && defined(__linux__)
+#define PLMICD_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define PLMICD_CLONES
+#endif
+
+namespace {
+
+constexpr int64_t kGrain = 1 << 14;
+
+// 32 well-mixed bits for element `index` of the stream `seed`: two rounds of multiply and shift.
+inline uint32_t mixed(uint32_t index, uint32_t low, uint32_t high) {
+  uint32_t x = index * 0x9e3779b9u + low;
+  x ^= x >> 16;
+  x *= 0x7feb352du;
+  x ^= high;
+  x ^= x >> 15;
+  x *= 0x846ca68bu;
+  x ^= x >> 16;
+  return x;
+}
+
+PLMICD_CLONES void drop_float(const float *x, float *y, int64_t begin, int64_t end, uint32_t threshold,
+                              float scale, uint32_t low, uint32_t high) {
+  for (int64_t i = begin; i < end; ++i) {
+    const float kept = x[i] * scale;
+    y[i] = mixed(static_cast<uint32_t>(i), low, high) >= threshold ? kept : 0.0f;
+  }
+}
+
+// bfloat16 is the upper half of a float; rounded to nearest even, as libtorch does.
+PLMICD_CLONES void drop_bfloat16(const uint16_t *x, uint16_t *y, int64_t begin, int64_t end,
+                                 uint32_t threshold, float scale, uint32_t low, uint32_t high) {
+  for (int64_t i = begin; i < end; ++i) {
+    const uint32_t bits = static_cast<uint32_t>(x[i]) << 16;
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    value *= scale;
+    uint32_t out;
+    std::memcpy(&out, &value, sizeof out);
+    out = (out + 0x7fffu + ((out >> 16) & 1u)) >> 16;
+    y[i] = mixed(static_cast<uint32_t>(i), low, high) >= threshold ? static_cast<uint16_t>(out) : 0;
+  }
+}
+
+// Zeroes a share `p` of the elements and scales the others by 1 / (1 - p). Which ones depends on the seed
+// and an element's index alone.
+at::Tensor drop_cpu(const at::Tensor &input, double p, uint64_t seed) {
+  const at::Tensor x = input.contiguous();
+  at::Tensor y = at::empty_like(x);
+  const auto threshold = static_cast<uint32_t>(p * 4294967296.0);
+  const auto scale = static_cast<float>(1.0 / (1.0 - p));
+  at::parallel_for(0, x.numel(), kGrain, [&](int64_t begin, int64_t end) {
+    // One stretch of 2^32 indices after the other; each has its own upper half.
+    while (begin < end) {
+      const int64_t stretch = begin >> 32;
+      const int64_t stop = std::min(end, (stretch + 1) << 32);
+      const auto low = static_cast<uint32_t>(seed);
+      const auto high = static_cast<uint32_t>(seed >> 32) + static_cast<uint32_t>(stretch) * 0x632be59bu;
+      if (x.scalar_type() == at::kBFloat16) {
+        drop_bfloat16(static_cast<const uint16_t *>(x.const_data_ptr()),
+                      static_cast<uint16_t *>(y.mutable_data_ptr()), begin, stop, threshold, scale, low, high);
+      } else {
+        drop_float(x.const_data_ptr<float>(), y.mutable_data_ptr<float>(), begin, stop, threshold, scale,
+                   low, high);
+      }
+      begin = stop;
+    }
+  });
+  return y;
+}
+
+// On the CPU the backward pass draws the same mask again instead of keeping it.
+struct Dropout : public torch::autograd::Function<Dropout> {
+  static at::Tensor forward(torch::autograd::AutogradContext *context, const at::Tensor &x, double p,
+                            int64_t seed) {
+    context->saved_data["p"] = p;
+    context->saved_data["seed"] = seed;
+    if (x.is_cpu()) return drop_cpu(x, p, static_cast<uint64_t>(seed));
+    auto generator = at::globalContext().defaultGenerator(x.device()).clone();
+    generator.set_current_seed(static_cast<uint64_t>(seed));
+    const at::Tensor mask = at::empty_like(x).bernoulli_(1.0 - p, generator).div_(1.0 - p);
+    context->save_for_backward({mask});
+    return x * mask;
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext *context,
+                                                 torch::autograd::variable_list gradients) {
+    const at::Tensor &gradient = gradients[0];
+    const at::Tensor out =
+        gradient.is_cpu()
+            ? drop_cpu(gradient, context->saved_data["p"].toDouble(),
+                       static_cast<uint64_t>(context->saved_data["seed"].toInt()))
+            : gradient * context->get_saved_variables()[0];
+    return {out, at::Tensor(), at::Tensor()};
+  }
+};
+
+}  // namespace
+
+extern "C" {
+
+// Fills a CPU tensor from a normal distribution.
+char *plmicd_fill_normal(tensor out, double mean, double standard_deviation, uint64_t seed) {
+  return guarded([&] {
+    c10::NoGradGuard no_grad;
+    out->normal_(mean, standard_deviation, at::detail::createCPUGenerator(seed));
+  });
+}
+
+char *plmicd_dropout(tensor x, double p, uint64_t seed, tensor *out) {
+  return guarded([&] {
+    TORCH_CHECK(!x->is_cpu() || x->scalar_type() == at::kFloat || x->scalar_type() == at::kBFloat16,
+                "dropout on the CPU takes float or bfloat16");
+    *out = new at::Tensor(Dropout::apply(*x, p, static_cast<int64_t>(seed)));
+  });
+}
+}

@@ -1,0 +1,53 @@
+// What the process runs on: libtorch's version and place, the CPU's features, libraries loaded late.
+#include "shim.h"
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include <dlfcn.h>
+
+#include <ATen/Parallel.h>
+#include <ATen/Version.h>
+#include <ATen/cpu/Utils.h>
+#include <torch/headeronly/version.h>
+
+extern "C" {
+
+void plmicd_free(char *message) { std::free(message); }
+
+// The version of the headers this was compiled with.
+char *plmicd_version(char **out) {
+  return guarded([&] { *out = strdup(TORCH_VERSION); });
+}
+
+// The file libtorch's CPU library was loaded from.
+char *plmicd_location(char **out) {
+  return guarded([&] {
+    Dl_info info;
+    const auto address = reinterpret_cast<const void *>(&at::get_num_threads);
+    *out = strdup(dladdr(address, &info) != 0 && info.dli_fname != nullptr ? info.dli_fname : "");
+  });
+}
+
+// The instruction set libtorch's kernels were chosen for, then the CPU's flags that are on, in order.
+char *plmicd_cpu_capabilities(char **out) {
+  return guarded([&] {
+    std::vector<std::string> flags;
+    for (const auto &[name, value] : at::cpu::get_cpu_capabilities()) {
+      if (value.isBool() && value.toBool()) flags.push_back(name);
+    }
+    std::sort(flags.begin(), flags.end());
+    std::string text = at::get_cpu_capability();
+    for (const auto &flag : flags) text += " " + flag;
+    *out = strdup(text.c_str());
+  });
+}
+
+// Loads a shared library so that its symbols serve all others and its registrations stay.
+char *plmicd_load_global(const char *path) {
+  if (dlopen(path, RTLD_NOW | RTLD_GLOBAL) != nullptr) return nullptr;
+  const char *reason = dlerror();
+  return strdup(reason != nullptr ? reason : "dlopen failed without a reason");
+}
+}

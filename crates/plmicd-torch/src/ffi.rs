@@ -1,0 +1,72 @@
+//! The shim's C functions (`shim/*.cpp`) and the two conversions every caller needs.
+
+use std::ffi::{CStr, c_char};
+
+use tch::Tensor;
+use torch_sys::C_tensor;
+
+use crate::TorchError;
+use crate::optimizer::RawAdamW;
+
+unsafe extern "C" {
+    pub fn plmicd_set_grad(parameter: *mut C_tensor, gradient: *mut C_tensor) -> *mut c_char;
+    pub fn plmicd_backward(root: *mut C_tensor, gradient: *mut C_tensor) -> *mut c_char;
+    pub fn plmicd_adamw(
+        values: *mut C_tensor,
+        grads: *mut C_tensor,
+        first: *mut C_tensor,
+        second: *mut C_tensor,
+        step: *const RawAdamW,
+    ) -> *mut c_char;
+    pub fn plmicd_sum_squares(tensor: *mut C_tensor, out: *mut f64) -> *mut c_char;
+    pub fn plmicd_fill_normal(
+        out: *mut C_tensor,
+        mean: f64,
+        standard_deviation: f64,
+        seed: u64,
+    ) -> *mut c_char;
+    pub fn plmicd_dropout(x: *mut C_tensor, p: f64, seed: u64, out: *mut *mut C_tensor) -> *mut c_char;
+    pub fn plmicd_version(out: *mut *mut c_char) -> *mut c_char;
+    pub fn plmicd_location(out: *mut *mut c_char) -> *mut c_char;
+    pub fn plmicd_cpu_capabilities(out: *mut *mut c_char) -> *mut c_char;
+    pub fn plmicd_load_global(path: *const c_char) -> *mut c_char;
+    fn plmicd_free(message: *mut c_char);
+}
+
+/// The pointer tch keeps: the shim reads through it and never frees it. libtorch's tensors are shared
+/// handles, so a `&Tensor` is enough even for the functions that write to the data.
+pub fn raw(tensor: &Tensor) -> *mut C_tensor {
+    tensor.as_ptr().cast_mut()
+}
+
+/// Takes over a string made by the shim.
+///
+/// # Safety
+/// `text` is null or was returned by the shim and not yet freed.
+pub unsafe fn take_string(text: *mut c_char) -> Option<String> {
+    if text.is_null() {
+        return None;
+    }
+    // SAFETY: the shim returns nul-terminated strings made by strdup.
+    let owned = unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned();
+    // SAFETY: made by strdup, freed once, here.
+    unsafe { plmicd_free(text) };
+    Some(owned)
+}
+
+/// Turns the shim's return value into a result.
+///
+/// # Safety
+/// As for [`take_string`].
+pub unsafe fn check(message: *mut c_char) -> Result<(), TorchError> {
+    // SAFETY: passed on from the caller.
+    match unsafe { take_string(message) } {
+        None => Ok(()),
+        Some(message) => Err(TorchError::Libtorch(first_line(&message))),
+    }
+}
+
+/// libtorch appends a C++ back trace, which helps nobody here.
+fn first_line(message: &str) -> String {
+    message.lines().next().unwrap_or_default().to_owned()
+}

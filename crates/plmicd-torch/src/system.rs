@@ -1,0 +1,99 @@
+use std::ffi::c_char;
+
+use camino::Utf8PathBuf;
+
+use crate::ffi;
+
+/// What the CPU offers to libtorch's kernels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CpuCapabilities {
+    /// The instruction set libtorch chose its own kernels for, such as `AVX512`.
+    pub dispatch: String,
+    /// The CPU's features by libtorch's names, sorted.
+    pub flags: Vec<String>,
+}
+
+impl CpuCapabilities {
+    /// Whether the CPU multiplies bf16 in AVX-512 registers.
+    pub fn avx512_bf16(&self) -> bool {
+        self.has("avx512_bf16")
+    }
+
+    /// Whether the CPU multiplies bf16 tiles (AMX).
+    pub fn amx_bf16(&self) -> bool {
+        self.has("amx_bf16")
+    }
+
+    fn has(&self, flag: &str) -> bool {
+        self.flags.iter().any(|known| known == flag)
+    }
+}
+
+/// Asks libtorch what the CPU offers.
+pub fn cpu_capabilities() -> CpuCapabilities {
+    let text = string_of(ffi::plmicd_cpu_capabilities);
+    let mut words = text.split_whitespace().map(str::to_owned);
+    CpuCapabilities { dispatch: words.next().unwrap_or_default(), flags: words.collect() }
+}
+
+/// The version of libtorch this program was compiled for, such as `2.11.0`.
+pub fn libtorch_version() -> String {
+    string_of(ffi::plmicd_version)
+}
+
+/// The file libtorch's CPU library was loaded from, where the loader knows it.
+pub fn libtorch_location() -> Option<Utf8PathBuf> {
+    let path = string_of(ffi::plmicd_location);
+    (!path.is_empty()).then(|| Utf8PathBuf::from(path))
+}
+
+/// Sets the number of threads one operation may use.
+pub fn set_intra_op_threads(threads: usize) {
+    tch::set_num_threads(i32::try_from(threads.max(1)).unwrap_or(i32::MAX));
+}
+
+/// The number of threads one operation may use.
+pub fn intra_op_threads() -> usize {
+    usize::try_from(tch::get_num_threads()).unwrap_or(1)
+}
+
+fn string_of(function: unsafe extern "C" fn(*mut *mut c_char) -> *mut c_char) -> String {
+    let mut text = std::ptr::null_mut();
+    // SAFETY: the shim writes one pointer made by strdup into `text`, or returns a message and leaves it null.
+    unsafe {
+        match ffi::check(function(&mut text)) {
+            Ok(()) => ffi::take_string(text).unwrap_or_default(),
+            Err(_) => String::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libtorch_is_the_pinned_one_and_knows_its_place() {
+        assert!(libtorch_version().starts_with("2.11.0"), "{}", libtorch_version());
+        let location = libtorch_location().expect("the loader knows");
+        assert!(location.file_name().unwrap().starts_with("libtorch_cpu"), "{location}");
+    }
+
+    #[test]
+    fn threads_can_be_set() {
+        let before = intra_op_threads();
+        set_intra_op_threads(1);
+        assert_eq!(intra_op_threads(), 1);
+        set_intra_op_threads(before);
+        assert_eq!(intra_op_threads(), before);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn cpu_flags_agree_with_the_standard_library() {
+        let capabilities = cpu_capabilities();
+        assert!(!capabilities.dispatch.is_empty());
+        assert_eq!(capabilities.has("avx2"), std::arch::is_x86_feature_detected!("avx2"));
+        assert_eq!(capabilities.avx512_bf16(), std::arch::is_x86_feature_detected!("avx512bf16"));
+    }
+}
