@@ -1,0 +1,176 @@
+use plmicd_torch::Dropout;
+use tch::{Kind, Tensor};
+
+use crate::config::{EncoderConfig, HiddenAct, MaskConstant, ModelType};
+use crate::layers::{LayerNorm, Linear};
+use crate::parameters::{Init, ParameterStore};
+use crate::self_attention::{AttentionPath, SelfAttention};
+
+/// BERT (Devlin et al. 2019) or RoBERTa (Liu et al. 2019) without pooler and language-model head: post-LayerNorm
+/// transformer layers over learnt word, position and type embeddings.
+#[derive(Debug)]
+pub struct Encoder {
+    config: EncoderConfig,
+    embeddings: Embeddings,
+    layers: Vec<Layer>,
+    mask_constant: MaskConstant,
+    attention_path: AttentionPath,
+}
+
+impl Encoder {
+    pub(crate) fn new(
+        store: &mut ParameterStore,
+        config: &EncoderConfig,
+        mask_constant: MaskConstant,
+    ) -> Encoder {
+        let root = config.model_type.as_str();
+        Encoder {
+            config: config.clone(),
+            embeddings: Embeddings::new(store, &format!("{root}.embeddings"), config),
+            layers: (0..config.num_hidden_layers)
+                .map(|index| Layer::new(store, &format!("{root}.encoder.layer.{index}"), config))
+                .collect(),
+            mask_constant,
+            attention_path: AttentionPath::Fused,
+        }
+    }
+
+    /// What it was built from.
+    pub fn config(&self) -> &EncoderConfig {
+        &self.config
+    }
+
+    /// Chooses how self-attention is computed.
+    pub fn set_attention_path(&mut self, path: AttentionPath) {
+        self.attention_path = path;
+    }
+
+    /// Last-layer states [N,C,D] of token ids `ids` [N,C] (i64), of which those with `mask` [N,C] 0 are padding.
+    pub fn forward(&self, ids: &Tensor, mask: &Tensor, dropout: &Dropout) -> Tensor {
+        let mask = self.additive_mask(mask);
+        let embedded = self.embeddings.forward(ids, dropout);
+        self.layers
+            .iter()
+            .fold(embedded, |states, layer| layer.forward(&states, &mask, dropout, self.attention_path))
+    }
+
+    /// The embeddings and the states after each layer, `num_hidden_layers + 1` tensors [N,C,D], without dropout.
+    pub fn hidden_states(&self, ids: &Tensor, mask: &Tensor) -> Vec<Tensor> {
+        let mask = self.additive_mask(mask);
+        let dropout = Dropout::off();
+        let mut states = vec![self.embeddings.forward(ids, &dropout)];
+        for layer in &self.layers {
+            let next = layer.forward(&states[states.len() - 1], &mask, &dropout, self.attention_path);
+            states.push(next);
+        }
+        states
+    }
+
+    /// [N,C] of ones and zeros -> [N,1,1,C] of zeros and the mask constant.
+    fn additive_mask(&self, mask: &Tensor) -> Tensor {
+        tch::no_grad(|| {
+            let hidden: Tensor = 1.0 - mask.to_kind(Kind::Float);
+            (hidden * self.mask_constant.value()).unsqueeze(1).unsqueeze(1)
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Embeddings {
+    model_type: ModelType,
+    pad_token_id: i64,
+    word: Tensor,
+    position: Tensor,
+    token_type: Tensor,
+    norm: LayerNorm,
+    dropout: f64,
+}
+
+impl Embeddings {
+    fn new(store: &mut ParameterStore, path: &str, config: &EncoderConfig) -> Embeddings {
+        let size = config.hidden_size;
+        let position_init = match config.model_type {
+            ModelType::Bert => Init::Normal,
+            ModelType::Roberta => Init::NormalWithZeroRow(config.pad_token_id),
+        };
+        let mut table =
+            |name: &str, rows, init| store.add(&format!("{path}.{name}.weight"), &[rows, size], init, false);
+        Embeddings {
+            model_type: config.model_type,
+            pad_token_id: config.pad_token_id,
+            word: table("word_embeddings", config.vocab_size, Init::NormalWithZeroRow(config.pad_token_id)),
+            position: table("position_embeddings", config.max_position_embeddings, position_init),
+            token_type: table("token_type_embeddings", config.type_vocab_size, Init::Normal),
+            norm: LayerNorm::new(store, &format!("{path}.LayerNorm"), size, config.layer_norm_eps),
+            dropout: config.hidden_dropout_prob,
+        }
+    }
+
+    fn forward(&self, ids: &Tensor, dropout: &Dropout) -> Tensor {
+        // The padding rows take no gradient, as in Hugging Face's embeddings.
+        let words = Tensor::embedding(&self.word, ids, self.pad_token_id, false, false);
+        let positions = match self.model_type {
+            ModelType::Bert => self.position.narrow(0, 0, ids.size()[1]).unsqueeze(0),
+            ModelType::Roberta => {
+                let positions = self.roberta_positions(ids);
+                Tensor::embedding(&self.position, &positions, self.pad_token_id, false, false)
+            }
+        };
+        // Every token is of type 0: notes are single texts.
+        let states = words + self.token_type.get(0) + positions;
+        dropout.apply(&self.norm.forward(&states), self.dropout)
+    }
+
+    /// Tokens count from `pad_token_id + 1` on; padding has position `pad_token_id`.
+    fn roberta_positions(&self, ids: &Tensor) -> Tensor {
+        let token = ids.not_equal(self.pad_token_id).to_kind(Kind::Int64);
+        token.cumsum(1, Kind::Int64) * token + self.pad_token_id
+    }
+}
+
+#[derive(Debug)]
+struct Layer {
+    attention: SelfAttention,
+    attention_output: Linear,
+    attention_norm: LayerNorm,
+    intermediate: Linear,
+    output: Linear,
+    output_norm: LayerNorm,
+    activation: HiddenAct,
+    dropout: f64,
+}
+
+impl Layer {
+    fn new(store: &mut ParameterStore, path: &str, config: &EncoderConfig) -> Layer {
+        let (size, wide, epsilon) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
+        Layer {
+            attention: SelfAttention::new(store, &format!("{path}.attention.self"), config),
+            attention_output: Linear::new(store, &format!("{path}.attention.output.dense"), size, size),
+            attention_norm: LayerNorm::new(
+                store,
+                &format!("{path}.attention.output.LayerNorm"),
+                size,
+                epsilon,
+            ),
+            intermediate: Linear::new(store, &format!("{path}.intermediate.dense"), size, wide),
+            output: Linear::new(store, &format!("{path}.output.dense"), wide, size),
+            output_norm: LayerNorm::new(store, &format!("{path}.output.LayerNorm"), size, epsilon),
+            activation: config.hidden_act,
+            dropout: config.hidden_dropout_prob,
+        }
+    }
+
+    fn forward(&self, x: &Tensor, mask: &Tensor, dropout: &Dropout, path: AttentionPath) -> Tensor {
+        let context = self.attention.forward(x, mask, dropout, path);
+        let attended = dropout.apply(&self.attention_output.forward(&context), self.dropout);
+        let attended = self.attention_norm.forward(&(attended + x));
+        let wide = self.intermediate.forward(&attended);
+        let wide = match self.activation {
+            HiddenAct::Gelu => wide.gelu("none"),
+            HiddenAct::GeluTanh => wide.gelu("tanh"),
+            HiddenAct::Relu => wide.relu(),
+        };
+        let output = dropout.apply(&self.output.forward(&wide), self.dropout);
+        self.output_norm.forward(&(output + attended))
+    }
+}

@@ -1,0 +1,172 @@
+//! Label attention in one pass over blocks of labels: forward, or forward and backward, without ever storing a matrix
+//! of all labels by all tokens.
+//!
+//! For a block of labels and one note: `A = softmax(W Z^T)`, `P = O H^T`, `logit = rowsum(A * P) + b` equals
+//! `<O, A H> + b`. The loss is a sum over labels, so the block's gradient is known at once: with `g = dloss/dlogit`,
+//! `dP = g A` and `dS = dP * (P - logit + b)`, then `dO += dP H`, `dW += dS Z`, `dH += dP^T O`, `dZ += dS^T W`, `db += g`.
+
+use tch::Tensor;
+
+use crate::segment::Span;
+use crate::{LabelAttention, Loss, NnError};
+
+/// What one pass over a batch yields beside the gradients it accumulates into the label attention's weights.
+#[derive(Debug)]
+pub struct OnePass {
+    /// The loss, mean over notes and labels, without `scale`: a scalar.
+    pub loss: Tensor,
+    /// The gradient [R,D] of `scale` times the loss by the states.
+    pub grad_states: Tensor,
+}
+
+/// The gradients of the label attention's weights, accumulated in place.
+struct HeadGradients {
+    first: Option<Tensor>,
+    second: Tensor,
+    third: Tensor,
+    bias: Tensor,
+}
+
+impl LabelAttention {
+    /// Logits [B,Y] without gradients, `label_block` labels at a time. `states` [R,D] are the flattened states of a
+    /// batch, of which note `i` reads `spans[i]`.
+    pub fn logits(&self, states: &Tensor, spans: &[Span], label_block: usize) -> Tensor {
+        tch::no_grad(|| {
+            let num_labels = self.num_labels();
+            let logits = Tensor::empty([spans.len() as i64, num_labels], (states.kind(), states.device()));
+            let projected = self.project(states);
+            for (note, span) in spans.iter().enumerate() {
+                let row = logits.get(note as i64);
+                let states = states.narrow(0, span.start, span.length);
+                let projected = projected.narrow(0, span.start, span.length);
+                for (start, length) in blocks(num_labels, label_block) {
+                    let (_, _, scores) = self.score_block(&states, &projected, start, length);
+                    row.narrow(0, start, length).copy_(&(scores + self.bias.narrow(0, start, length)));
+                }
+            }
+            logits
+        })
+    }
+
+    /// Loss and every gradient in one pass. `states` [R,D] as in [`LabelAttention::logits`], detached from any
+    /// graph; `targets` [B,Y]. The gradients of `scale` times the mean loss are added to the `.grad` of the
+    /// weights and returned for the states, to be fed into the encoder.
+    pub fn one_pass(
+        &self,
+        states: &Tensor,
+        spans: &[Span],
+        targets: &Tensor,
+        loss: Loss,
+        scale: f64,
+        label_block: usize,
+    ) -> Result<OnePass, NnError> {
+        let num_labels = self.num_labels();
+        let expected = [spans.len() as i64, num_labels];
+        if targets.size() != expected {
+            return Err(NnError::Invalid(format!(
+                "targets of shape {:?} do not fit {} notes and {num_labels} labels",
+                targets.size(),
+                spans.len()
+            )));
+        }
+        let count = (spans.len() as i64 * num_labels).max(1) as f64;
+        let gradients = self.gradients()?;
+        tch::no_grad(|| {
+            let projected = self.project(states);
+            let grad_states = states.zeros_like();
+            let grad_projected = match self.first {
+                Some(_) => states.zeros_like(),
+                // Without a projection both are gradients of the same states.
+                None => grad_states.shallow_clone(),
+            };
+            let mut total = Tensor::zeros([], (states.kind(), states.device()));
+            for (note, span) in spans.iter().enumerate() {
+                let part = |tensor: &Tensor| tensor.narrow(0, span.start, span.length);
+                let note = Note {
+                    states: part(states),
+                    projected: part(&projected),
+                    grad_states: part(&grad_states),
+                    grad_projected: part(&grad_projected),
+                    targets: targets.get(note as i64),
+                };
+                for (start, length) in blocks(num_labels, label_block) {
+                    total += self.block_pass(&note, start, length, loss, scale / count, &gradients);
+                }
+            }
+            if let (Some(first), Some(grad_first)) = (&self.first, &gradients.first) {
+                let before_tanh = Tensor::tanh_backward(&grad_projected, &projected);
+                let _ = grad_first.shallow_clone().addmm_(&before_tanh.transpose(0, 1), states);
+                let _ = grad_states.shallow_clone().addmm_(&before_tanh, first);
+            }
+            Ok(OnePass { loss: total / count, grad_states })
+        })
+    }
+
+    /// One block of labels of one note; returns the sum of its losses.
+    fn block_pass(
+        &self,
+        note: &Note,
+        start: i64,
+        length: i64,
+        loss: Loss,
+        scale: f64,
+        gradients: &HeadGradients,
+    ) -> Tensor {
+        let block = |tensor: &Tensor| tensor.narrow(0, start, length);
+        let (mut attention, mut products, scores) =
+            self.score_block(&note.states, &note.projected, start, length);
+        let logits = &scores + block(&self.bias);
+        let targets = block(&note.targets);
+        let grad_logits = loss.derivative(&logits, &targets) * scale;
+
+        let _ = block(&gradients.bias).g_add_(&grad_logits);
+        // dP = g A, in the place of A; dS = dP (P - (logit - b)), in the place of P.
+        let grad_products = attention.g_mul_(&grad_logits.unsqueeze(1));
+        let grad_scores = products.g_sub_(&scores.unsqueeze(1)).g_mul_(&grad_products);
+        let _ = block(&gradients.third).addmm_(&grad_products, &note.states);
+        let _ = block(&gradients.second).addmm_(&grad_scores, &note.projected);
+        let _ = note.grad_states.shallow_clone().addmm_(&grad_products.transpose(0, 1), &block(&self.third));
+        let _ =
+            note.grad_projected.shallow_clone().addmm_(&grad_scores.transpose(0, 1), &block(&self.second));
+        loss.elementwise(&logits, &targets).sum(logits.kind())
+    }
+
+    /// `A` and `P` [L,T] and the logits without bias [L] of a block of labels.
+    fn score_block(
+        &self,
+        states: &Tensor,
+        projected: &Tensor,
+        start: i64,
+        length: i64,
+    ) -> (Tensor, Tensor, Tensor) {
+        let block = |tensor: &Tensor| tensor.narrow(0, start, length);
+        let attention = block(&self.second).matmul(&projected.transpose(0, 1)).softmax(-1, None);
+        let products = block(&self.third).matmul(&states.transpose(0, 1));
+        let scores = (&attention * &products).sum_dim_intlist(-1, false, None);
+        (attention, products, scores)
+    }
+
+    fn gradients(&self) -> Result<HeadGradients, NnError> {
+        Ok(HeadGradients {
+            first: self.first.as_ref().map(plmicd_torch::grad_or_zeros).transpose()?,
+            second: plmicd_torch::grad_or_zeros(&self.second)?,
+            third: plmicd_torch::grad_or_zeros(&self.third)?,
+            bias: plmicd_torch::grad_or_zeros(&self.bias)?,
+        })
+    }
+}
+
+/// The parts of a batch that belong to one note, as views.
+struct Note {
+    states: Tensor,
+    projected: Tensor,
+    grad_states: Tensor,
+    grad_projected: Tensor,
+    targets: Tensor,
+}
+
+/// Starts and lengths of the blocks of labels.
+fn blocks(num_labels: i64, label_block: usize) -> impl Iterator<Item = (i64, i64)> {
+    let step = label_block.max(1);
+    (0..num_labels).step_by(step).map(move |start| (start, (num_labels - start).min(step as i64)))
+}

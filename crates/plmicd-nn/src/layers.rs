@@ -1,0 +1,48 @@
+//! The blocks encoders are made of. Weights stay fp32; whatever precision a forward pass computes in is
+//! decided here, in one place.
+
+use tch::Tensor;
+
+use crate::parameters::{Init, ParameterStore};
+
+/// `y = x W^T + b`.
+#[derive(Debug)]
+pub(crate) struct Linear {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Linear {
+    pub fn new(store: &mut ParameterStore, path: &str, inputs: i64, outputs: i64) -> Linear {
+        Linear {
+            weight: store.add(&format!("{path}.weight"), &[outputs, inputs], Init::Normal, false),
+            bias: store.add(&format!("{path}.bias"), &[outputs], Init::Zeros, false),
+        }
+    }
+
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        x.linear(&self.weight, Some(&self.bias))
+    }
+}
+
+/// LayerNorm over the last dimension.
+#[derive(Debug)]
+pub(crate) struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    epsilon: f64,
+}
+
+impl LayerNorm {
+    pub fn new(store: &mut ParameterStore, path: &str, size: i64, epsilon: f64) -> LayerNorm {
+        LayerNorm {
+            weight: store.add(&format!("{path}.weight"), &[size], Init::Ones, false),
+            bias: store.add(&format!("{path}.bias"), &[size], Init::Zeros, false),
+            epsilon,
+        }
+    }
+
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.epsilon, false)
+    }
+}

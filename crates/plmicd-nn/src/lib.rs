@@ -1,0 +1,33 @@
+//! PLM-ICD's model: BERT and RoBERTa encoders over segments of a note, label attention over the states of the
+//! whole note, Hugging Face weights in and out.
+//!
+//! Tensor suffixes: `B` notes in a batch, `N` segments in a batch, `C` tokens in a segment, `T` tokens in a
+//! note, `D` hidden size, `Y` labels, `H` heads.
+
+mod config;
+mod descriptions;
+mod encoder;
+mod error;
+mod label_attention;
+mod layers;
+mod loss;
+mod model;
+mod model_folder;
+mod parameters;
+mod scoring;
+mod segment;
+mod self_attention;
+mod weights;
+
+pub use config::{EncoderConfig, HiddenAct, MaskConstant, ModelConfig, ModelType, Padding, Projection};
+pub use descriptions::{DescriptionInit, DescriptionReport};
+pub use encoder::Encoder;
+pub use error::NnError;
+pub use label_attention::{LabelAttention, OnePass};
+pub use loss::{LabelTargets, Loss};
+pub use model::PlmIcd;
+pub use parameters::NamedParameter;
+pub use scoring::{INFERENCE_TOKENS, inference_batches};
+pub use segment::{SegmentBatch, Span, SpecialTokens, segment, with_special_tokens};
+pub use self_attention::AttentionPath;
+pub use weights::{LoadReport, Mismatch, read_safetensors, read_torch_file, write_safetensors};

@@ -1,0 +1,172 @@
+use plmicd_torch::Dropout;
+use tch::{Device, Tensor};
+
+use crate::config::{EncoderConfig, ModelConfig};
+use crate::encoder::Encoder;
+use crate::label_attention::LabelAttention;
+use crate::loss::LabelTargets;
+use crate::parameters::{NamedParameter, ParameterStore};
+use crate::segment::{SegmentBatch, SpecialTokens, with_special_tokens};
+use crate::{AttentionPath, NnError};
+
+/// PLM-ICD (Huang et al. 2022): an encoder over the segments of a note and label attention over all its states.
+#[derive(Debug)]
+pub struct PlmIcd {
+    config: ModelConfig,
+    encoder: Encoder,
+    head: LabelAttention,
+    parameters: Vec<NamedParameter>,
+    device: Device,
+}
+
+impl PlmIcd {
+    /// A model with fresh weights: normal with the encoder's `initializer_range`, biases 0, LayerNorm 1 and 0, the
+    /// padding token's rows 0. The weights depend on `seed` alone.
+    pub fn new(
+        encoder_config: &EncoderConfig,
+        config: ModelConfig,
+        num_labels: usize,
+        seed: u64,
+        device: Device,
+    ) -> Result<PlmIcd, NnError> {
+        check(encoder_config, &config, num_labels)?;
+        let mut store = ParameterStore::new(seed, encoder_config.initializer_range, device);
+        let encoder = Encoder::new(&mut store, encoder_config, config.mask_constant);
+        let head =
+            LabelAttention::new(&mut store, encoder_config.hidden_size, num_labels as i64, config.projection);
+        Ok(PlmIcd { config, encoder, head, parameters: store.into_parameters(), device })
+    }
+
+    /// The settings it was built with.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The encoder.
+    pub fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    /// The label attention.
+    pub fn head(&self) -> &LabelAttention {
+        &self.head
+    }
+
+    /// Number of labels, Y.
+    pub fn num_labels(&self) -> usize {
+        self.head.num_labels() as usize
+    }
+
+    /// Where its weights lie.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Every trainable tensor, in a fixed order, sharing its memory with the model.
+    pub fn parameters(&self) -> Vec<NamedParameter> {
+        self.parameters.iter().map(NamedParameter::shallow_clone).collect()
+    }
+
+    /// Chooses how self-attention is computed.
+    pub fn set_attention_path(&mut self, path: AttentionPath) {
+        self.encoder.set_attention_path(path);
+    }
+
+    /// Sets how many labels label attention handles at a time.
+    pub fn set_label_block(&mut self, labels: usize) {
+        self.config.label_block = labels.max(1);
+    }
+
+    /// Frames, cuts and segments the token ids of notes (without special tokens) as the model reads them.
+    pub fn batch<T: AsRef<[i32]>>(
+        &self,
+        notes: &[T],
+        specials: &SpecialTokens,
+    ) -> Result<SegmentBatch, NnError> {
+        let config = self.encoder.config();
+        if specials.pad != config.pad_token_id {
+            return Err(NnError::Invalid(format!(
+                "the tokens are padded with {}, but the encoder's pad_token_id is {}",
+                specials.pad, config.pad_token_id
+            )));
+        }
+        let framed: Vec<Vec<i64>> = notes
+            .iter()
+            .map(|tokens| with_special_tokens(tokens.as_ref(), self.config.max_length, specials))
+            .collect();
+        for (note, tokens) in framed.iter().enumerate() {
+            if let Some(token) = tokens.iter().find(|&&token| !(0..config.vocab_size).contains(&token)) {
+                return Err(NnError::Invalid(format!(
+                    "note {note} of the batch has token {token}, but the encoder's vocabulary has {} tokens",
+                    config.vocab_size
+                )));
+            }
+        }
+        SegmentBatch::new(&framed, self.config.segment_length, specials.pad, self.config.padding, self.device)
+    }
+
+    /// Logits [B,Y] without gradients and without dropout.
+    pub fn logits(&self, batch: &SegmentBatch) -> Tensor {
+        tch::no_grad(|| {
+            let states = self.encoder.forward(&batch.ids, &batch.mask, &Dropout::off());
+            self.head.logits(&states.flatten(0, 1), &batch.spans, self.config.label_block)
+        })
+    }
+
+    /// Probabilities [B,Y], fp32, without gradients and without dropout.
+    pub fn scores(&self, batch: &SegmentBatch) -> Tensor {
+        tch::no_grad(|| self.logits(batch).sigmoid())
+    }
+
+    /// Forward and backward with dropout: adds the gradients of `scale` times the loss to the `.grad` of the
+    /// parameters and returns the loss itself, the mean over notes and labels. What is dropped depends on `seed`
+    /// alone: give every step its own.
+    pub fn train_step(
+        &self,
+        batch: &SegmentBatch,
+        truth: &LabelTargets,
+        scale: f64,
+        seed: u64,
+    ) -> Result<f64, NnError> {
+        let states = self.encoder.forward(&batch.ids, &batch.mask, &Dropout::seeded(seed));
+        let pass = self.head.one_pass(
+            &states.detach().flatten(0, 1),
+            &batch.spans,
+            truth.tensor(),
+            self.config.loss,
+            scale,
+            self.config.label_block,
+        )?;
+        plmicd_torch::backward_with_gradient(&states, &pass.grad_states.view_as(&states))?;
+        Ok(f64::try_from(pass.loss)?)
+    }
+
+    /// The loss as a differentiable tensor through plain autograd, to test and measure [`PlmIcd::train_step`]
+    /// against.
+    pub fn loss_reference(&self, batch: &SegmentBatch, truth: &LabelTargets, dropout: &Dropout) -> Tensor {
+        let states = self.encoder.forward(&batch.ids, &batch.mask, dropout);
+        let logits = self.head.logits_reference(&states.flatten(0, 1), &batch.spans);
+        self.config.loss.mean(&logits, truth.tensor())
+    }
+}
+
+fn check(encoder: &EncoderConfig, config: &ModelConfig, num_labels: usize) -> Result<(), NnError> {
+    encoder.check().map_err(NnError::Invalid)?;
+    let longest = encoder.max_sequence_length();
+    let wrong = if num_labels == 0 {
+        "a model needs at least one label".to_owned()
+    } else if config.segment_length == 0 || config.segment_length as i64 > longest {
+        format!(
+            "segment_length is {}, but the encoder reads 1 to {longest} tokens at a time",
+            config.segment_length
+        )
+    } else if config.max_length < 3 {
+        format!(
+            "max_length is {}, expected at least 3: a token between start and end token",
+            config.max_length
+        )
+    } else {
+        return Ok(());
+    };
+    Err(NnError::Invalid(wrong))
+}

@@ -1,0 +1,165 @@
+//! Model folders: an encoder in Hugging Face's layout, a published PLM-ICD checkpoint, a model of our own. All are
+//! a `config.json` beside tensors under the published names.
+
+use std::collections::BTreeMap;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use tch::{Device, Tensor};
+
+use crate::weights::{Wanted, fill};
+use crate::{
+    EncoderConfig, LoadReport, ModelConfig, ModelType, NnError, PlmIcd, read_safetensors, read_torch_file,
+    write_safetensors,
+};
+
+const CONFIG: &str = "config.json";
+const WEIGHTS: &str = "model.safetensors";
+/// The older name and layout, read only.
+const TORCH_WEIGHTS: &str = "pytorch_model.bin";
+/// The section of `config.json` that is ours.
+const SECTION: &str = "plmicd";
+
+/// Our section of `config.json`.
+#[derive(Serialize, Deserialize)]
+struct Section {
+    num_labels: usize,
+    #[serde(flatten)]
+    config: ModelConfig,
+}
+
+impl PlmIcd {
+    /// A model whose encoder comes from a Hugging Face folder and whose label attention is fresh (drawn from `seed`).
+    /// Fails if a tensor of the encoder is missing or of another shape; what the file holds beyond is reported.
+    pub fn from_hf_encoder(
+        folder: &Utf8Path,
+        config: ModelConfig,
+        num_labels: usize,
+        seed: u64,
+        device: Device,
+    ) -> Result<(PlmIcd, LoadReport), NnError> {
+        let encoder_config = EncoderConfig::read(&folder.join(CONFIG))?;
+        let model = PlmIcd::new(&encoder_config, config, num_labels, seed, device)?;
+        let report = model.load_encoder(folder)?;
+        Ok((model, report))
+    }
+
+    /// Takes the encoder's weights from a Hugging Face folder. Fails if a tensor of the encoder is missing or of
+    /// another shape; what the file holds beyond is reported.
+    pub fn load_encoder(&self, folder: &Utf8Path) -> Result<LoadReport, NnError> {
+        self.fill_from(folder, Wanted::Encoder)
+    }
+
+    /// A published PLM-ICD checkpoint: the number of labels is that of its `third_linear`. `config` must be the one it
+    /// was trained with.
+    pub fn from_published(
+        folder: &Utf8Path,
+        config: ModelConfig,
+        device: Device,
+    ) -> Result<(PlmIcd, LoadReport), NnError> {
+        let encoder_config = EncoderConfig::read(&folder.join(CONFIG))?;
+        let (file, tensors) = read_weights(folder)?;
+        let num_labels = match tensors.get("third_linear.bias").map(Tensor::size).as_deref() {
+            Some(&[labels]) => labels as usize,
+            _ => {
+                return Err(NnError::file(
+                    file,
+                    "has no third_linear.bias of one dimension: not a PLM-ICD model",
+                ));
+            }
+        };
+        let model = PlmIcd::new(&encoder_config, config, num_labels, 0, device)?;
+        let report =
+            fill(&model.parameters(), tensors, encoder_config.model_type, Wanted::Everything, &file)?;
+        Ok((model, report))
+    }
+
+    /// A model that [`PlmIcd::save`] wrote.
+    pub fn load(folder: &Utf8Path, device: Device) -> Result<PlmIcd, NnError> {
+        let path = folder.join(CONFIG);
+        let mut encoder_config = EncoderConfig::read(&path)?;
+        let section = encoder_config.other.remove(SECTION).ok_or_else(|| {
+            NnError::file(&path, format!("has no \"{SECTION}\" section: not a model of ours"))
+        })?;
+        let section: Section = serde_json::from_value(section)
+            .map_err(|e| NnError::file(&path, format!("section \"{SECTION}\": {e}")))?;
+        let model = PlmIcd::new(&encoder_config, section.config, section.num_labels, 0, device)?;
+        model.fill_from(folder, Wanted::Everything)?;
+        Ok(model)
+    }
+
+    /// Writes `config.json` and `model.safetensors` into an existing folder, each complete or not at all; the same
+    /// bytes for the same model.
+    pub fn save(&self, folder: &Utf8Path) -> Result<(), NnError> {
+        let parameters = self.parameters();
+        let tensors: Vec<(&str, &Tensor)> =
+            parameters.iter().map(|parameter| (parameter.name.as_str(), &parameter.tensor)).collect();
+        write_safetensors(&folder.join(WEIGHTS), &tensors)?;
+        write_json(&folder.join(CONFIG), &self.config_json()?)
+    }
+
+    /// `config.json` as the published code expects it, plus our section.
+    fn config_json(&self) -> Result<Value, NnError> {
+        let encoder = self.encoder().config();
+        let mut fields = encoder.to_json();
+        // Of the task the encoder was trained for, not of this model.
+        for stale in ["id2label", "label2id", "problem_type", "num_labels"] {
+            fields.remove(stale);
+        }
+        let architecture = match encoder.model_type {
+            ModelType::Bert => "BertForMultilabelClassification",
+            ModelType::Roberta => "RobertaForMultilabelClassification",
+        };
+        let section = Section { num_labels: self.num_labels(), config: self.config().clone() };
+        let section = serde_json::to_value(section).map_err(|e| NnError::Invalid(e.to_string()))?;
+        fields.insert("architectures".to_owned(), json!([architecture]));
+        fields.insert("model_mode".to_owned(), json!("laat"));
+        fields.insert(SECTION.to_owned(), section);
+        Ok(sorted(Value::Object(fields.into_iter().collect())))
+    }
+
+    fn fill_from(&self, folder: &Utf8Path, wanted: Wanted) -> Result<LoadReport, NnError> {
+        let (file, tensors) = read_weights(folder)?;
+        let report = fill(&self.parameters(), tensors, self.encoder().config().model_type, wanted, &file)?;
+        tracing::debug!(file = %file, %report, "weights loaded");
+        Ok(report)
+    }
+}
+
+/// The tensors of a model folder and the file they came from.
+fn read_weights(folder: &Utf8Path) -> Result<(Utf8PathBuf, BTreeMap<String, Tensor>), NnError> {
+    let file = folder.join(WEIGHTS);
+    if file.exists() {
+        let tensors = read_safetensors(&file)?;
+        return Ok((file, tensors));
+    }
+    let older = folder.join(TORCH_WEIGHTS);
+    if older.exists() {
+        let tensors = read_torch_file(&older)?;
+        return Ok((older, tensors));
+    }
+    let expected = "not found; expected a Hugging Face model folder with config.json and model.safetensors (or pytorch_model.bin)";
+    Err(NnError::file(file, expected))
+}
+
+/// Objects sorted by key at every depth, whatever order the JSON library keeps.
+fn sorted(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let mut fields: Vec<(String, Value)> = fields.into_iter().map(|(k, v)| (k, sorted(v))).collect();
+            fields.sort_by(|a, b| a.0.cmp(&b.0));
+            Value::Object(Map::from_iter(fields))
+        }
+        Value::Array(values) => Value::Array(values.into_iter().map(sorted).collect()),
+        other => other,
+    }
+}
+
+fn write_json(path: &Utf8Path, value: &Value) -> Result<(), NnError> {
+    let mut text = serde_json::to_string_pretty(value).map_err(|e| NnError::file(path, e.to_string()))?;
+    text.push('\n');
+    let partial = path.with_extension("json.partial");
+    fs_err::write(&partial, text)?;
+    Ok(fs_err::rename(partial, path)?)
+}

@@ -1,0 +1,58 @@
+use plmicd_torch::Dropout;
+use tch::Tensor;
+
+use crate::EncoderConfig;
+use crate::layers::Linear;
+use crate::parameters::ParameterStore;
+
+/// How self-attention is computed. Both give the same up to rounding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AttentionPath {
+    /// libtorch's fused kernels.
+    #[default]
+    Fused,
+    /// Written out in single operations, to test the other against.
+    Reference,
+}
+
+/// Multi-head self-attention without its output layer (Vaswani et al. 2017, section 3.2.2).
+#[derive(Debug)]
+pub(crate) struct SelfAttention {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    heads: i64,
+    dropout: f64,
+}
+
+impl SelfAttention {
+    pub fn new(store: &mut ParameterStore, path: &str, config: &EncoderConfig) -> SelfAttention {
+        let size = config.hidden_size;
+        let mut linear = |name| Linear::new(store, &format!("{path}.{name}"), size, size);
+        SelfAttention {
+            query: linear("query"),
+            key: linear("key"),
+            value: linear("value"),
+            heads: config.num_attention_heads,
+            dropout: config.attention_probs_dropout_prob,
+        }
+    }
+
+    /// `x` [N,C,D]; `mask` [N,1,1,C] is added to the scores. Returns [N,C,D].
+    pub fn forward(&self, x: &Tensor, mask: &Tensor, dropout: &Dropout, path: AttentionPath) -> Tensor {
+        let (n, c, d) = x.size3().expect("states are [N,C,D]");
+        let head_size = d / self.heads;
+        let split = |linear: &Linear| linear.forward(x).view([n, c, self.heads, head_size]).transpose(1, 2);
+        let (query, key, value) = (split(&self.query), split(&self.key), split(&self.value));
+        // libtorch's fused kernels drop with the generator of the process, and on the CPU not at all: what
+        // drops is written out.
+        let drops = dropout.is_on() && self.dropout > 0.0;
+        let context = if path == AttentionPath::Fused && !drops {
+            Tensor::scaled_dot_product_attention(&query, &key, &value, Some(mask), 0.0, false, None, false)
+        } else {
+            let scores = query.matmul(&key.transpose(-1, -2)) / (head_size as f64).sqrt() + mask;
+            dropout.apply(&scores.softmax(-1, None), self.dropout).matmul(&value)
+        };
+        context.transpose(1, 2).reshape([n, c, d])
+    }
+}

@@ -1,0 +1,10 @@
+//! Weights on disk: reading and writing tensor files, and matching their names with a model's.
+
+mod matching;
+mod safetensors_file;
+mod torch_file;
+
+pub use matching::{LoadReport, Mismatch};
+pub(crate) use matching::{Wanted, fill};
+pub use safetensors_file::{read_safetensors, write_safetensors};
+pub use torch_file::read_torch_file;

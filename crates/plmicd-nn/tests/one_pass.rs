@@ -1,0 +1,159 @@
+//! One pass over label blocks against plain autograd, and what masking padding promises.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{difference, scalar};
+use plmicd_nn::{
+    EncoderConfig, LabelAttention, LabelTargets, Loss, ModelConfig, Padding, PlmIcd, Projection, Span,
+    SpecialTokens,
+};
+use plmicd_torch::Dropout;
+use tch::{Device, Kind, Tensor};
+
+const SPECIALS: SpecialTokens = SpecialTokens { cls: Some(2), sep: Some(3), pad: 0 };
+const LABELS: usize = 23;
+
+fn model(padding: Padding, projection: Projection) -> PlmIcd {
+    let mut encoder = EncoderConfig::small(50, 16, 2, 2);
+    (encoder.hidden_dropout_prob, encoder.attention_probs_dropout_prob) = (0.0, 0.0);
+    // Weights large enough for attention to be far from uniform.
+    encoder.initializer_range = 0.3;
+    let config =
+        ModelConfig { segment_length: 8, max_length: 64, padding, projection, ..ModelConfig::default() };
+    PlmIcd::new(&encoder, config, LABELS, 1, Device::Cpu).unwrap()
+}
+
+fn notes() -> Vec<Vec<i32>> {
+    [30, 6, 13].iter().map(|&length| (0..length).map(|i| 4 + (i * 7 + length) % 46).collect()).collect()
+}
+
+fn truth() -> LabelTargets {
+    LabelTargets::from_indices(&[vec![0, 5, 22], vec![7], vec![]], LABELS, Device::Cpu).unwrap()
+}
+
+fn gradients(model: &PlmIcd) -> BTreeMap<String, Tensor> {
+    let take = |parameter: plmicd_nn::NamedParameter| {
+        let gradient = parameter.tensor.grad();
+        // A parameter that takes no part (rows of unused positions aside) has no gradient at all.
+        assert!(gradient.defined(), "{}", parameter.name);
+        let copy = gradient.copy();
+        let mut tensor = parameter.tensor;
+        tensor.zero_grad();
+        (parameter.name, copy)
+    };
+    model.parameters().into_iter().map(take).collect()
+}
+
+#[test]
+fn a_step_equals_autograd_in_loss_and_every_gradient() {
+    for padding in [Padding::Attend, Padding::Mask] {
+        for projection in [Projection::Tanh, Projection::Identity] {
+            let mut model = model(padding, projection);
+            let batch = model.batch(&notes(), &SPECIALS).unwrap();
+            let scale = 0.25;
+            let reference = model.loss_reference(&batch, &truth(), &Dropout::seeded(1));
+            (&reference * scale).backward();
+            let expected = gradients(&model);
+            for block in [1, 5, 23, 512] {
+                model.set_label_block(block);
+                let loss = model.train_step(&batch, &truth(), scale, 1).unwrap();
+                assert!((loss - scalar(&reference)).abs() < 1e-6, "{padding:?} {projection:?} {block}");
+                for (name, gradient) in gradients(&model) {
+                    let off = difference(&gradient, &expected[&name]);
+                    let largest = f64::try_from(expected[&name].abs().max()).unwrap();
+                    assert!(
+                        off < 1e-5 * largest.max(1e-2),
+                        "{padding:?} {projection:?} {block} {name}: {off:e}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_of_several_steps_add_up() {
+    let model = model(Padding::Mask, Projection::Tanh);
+    let batch = model.batch(&notes(), &SPECIALS).unwrap();
+    model.train_step(&batch, &truth(), 1.0, 1).unwrap();
+    let once = gradients(&model);
+    model.train_step(&batch, &truth(), 0.5, 1).unwrap();
+    model.train_step(&batch, &truth(), 0.5, 1).unwrap();
+    for (name, twice) in gradients(&model) {
+        assert!(difference(&twice, &once[&name]) < 1e-6, "{name}");
+    }
+}
+
+#[test]
+fn masked_notes_do_not_depend_on_their_batch() {
+    let notes = notes();
+    let alone_and_together = |padding| {
+        let model = model(padding, Projection::Tanh);
+        let together = model.scores(&model.batch(&notes, &SPECIALS).unwrap());
+        let offs: Vec<f64> = (0..notes.len())
+            .map(|note| {
+                let alone = model.scores(&model.batch(&notes[note..=note], &SPECIALS).unwrap());
+                difference(&alone.get(0), &together.get(note as i64))
+            })
+            .collect();
+        offs.into_iter().fold(0.0, f64::max)
+    };
+    assert!(alone_and_together(Padding::Mask) < 1e-6);
+    // As published they do.
+    assert!(alone_and_together(Padding::Attend) > 1e-4);
+}
+
+#[test]
+fn inference_in_blocks_equals_the_reference() {
+    let mut model = model(Padding::Mask, Projection::Tanh);
+    let batch = model.batch(&notes(), &SPECIALS).unwrap();
+    let states = model.encoder().forward(&batch.ids, &batch.mask, &Dropout::off()).flatten(0, 1);
+    let expected = model.head().logits_reference(&states, &batch.spans);
+    for block in [1, 4, 23, 100] {
+        model.set_label_block(block);
+        let logits = model.logits(&batch);
+        assert!(!logits.requires_grad());
+        assert!(difference(&logits, &expected) < 1e-5);
+        assert!(difference(&model.scores(&batch), &expected.sigmoid()) < 1e-6);
+    }
+}
+
+/// In double precision the two paths agree to rounding, so single precision's difference is rounding, too.
+#[test]
+fn double_precision_agrees_to_rounding() {
+    let normal = |shape: &[i64], seed| {
+        let values = Tensor::empty(shape, (Kind::Double, Device::Cpu));
+        plmicd_torch::fill_normal(&values, 0.0, 1.0, seed).unwrap();
+        values
+    };
+    let draw = |shape: &[i64], seed| normal(shape, seed).set_requires_grad(true);
+    let (states, first, second) = (draw(&[40, 6], 1), draw(&[6, 6], 2), draw(&[9, 6], 3));
+    let (third, bias) = (draw(&[9, 6], 4), draw(&[9], 5));
+    let targets = normal(&[2, 9], 6).greater(0.0).to_kind(Kind::Double);
+    let spans = [Span { start: 0, length: 21 }, Span { start: 24, length: 16 }];
+    let clone = |tensor: &Tensor| tensor.shallow_clone();
+    let head = LabelAttention::from_weights(Some(clone(&first)), clone(&second), clone(&third), clone(&bias));
+
+    let reference = Loss::BinaryCrossEntropy.mean(&head.logits_reference(&states, &spans), &targets);
+    reference.backward();
+    let weights = [&first, &second, &third, &bias];
+    let expected: Vec<Tensor> = weights.iter().map(|weight| weight.grad().copy()).collect();
+    weights.iter().for_each(|weight| weight.shallow_clone().zero_grad());
+
+    let pass = head.one_pass(&states.detach(), &spans, &targets, Loss::BinaryCrossEntropy, 1.0, 4).unwrap();
+    assert!(difference(&pass.loss, &reference) < 1e-13);
+    assert!(difference(&pass.grad_states, &states.grad()) < 1e-13);
+    for (weight, expected) in weights.iter().zip(&expected) {
+        assert!(difference(&weight.grad(), expected) < 1e-13);
+    }
+}
+
+#[test]
+fn targets_must_fit() {
+    let model = model(Padding::Mask, Projection::Tanh);
+    let batch = model.batch(&notes(), &SPECIALS).unwrap();
+    let two = LabelTargets::from_indices(&[vec![0], vec![1]], LABELS, Device::Cpu).unwrap();
+    assert!(model.train_step(&batch, &two, 1.0, 1).unwrap_err().to_string().contains("3 notes and 23 labels"));
+}
