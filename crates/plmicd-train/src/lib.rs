@@ -1,0 +1,29 @@
+//! One training loop for every task: fine-tuning, pretraining, baselines.
+//!
+//! [`Trainer::run`] is the loop; a [`Task`] brings model, loss and evaluation, a [`BatchSource`] the examples.
+//! What a run computes depends on [`TrainerConfig`], the task and the examples alone, and a run that was stopped
+//! and resumed ends with the same bytes as one that was not (on the CPU, with the same number of threads).
+
+mod checkpoint;
+mod config;
+mod error;
+mod observer;
+mod optimizer;
+mod prefetch;
+mod progress;
+mod sampler;
+mod schedule;
+pub mod seed;
+mod task;
+mod tensor_file;
+mod trainer;
+
+pub use checkpoint::{CheckpointError, CheckpointStore, Restored};
+pub use config::{AdamVariant, OptimizerConfig, Order, Schedule, TrainerConfig};
+pub use error::{Cause, Extreme, NonFinite, TrainError};
+pub use observer::{Observer, StepReport, Unobserved};
+pub use progress::{BestEpoch, EpochRecord, Progress, StepHistory, StepRecord};
+pub use sampler::Sampler;
+pub use schedule::LrSchedule;
+pub use task::{BatchSource, Parameter, Task};
+pub use trainer::{Checkpoints, Outcome, Trainer};

@@ -1,0 +1,356 @@
+//! The training loop.
+
+use std::time::{Duration, Instant};
+
+use camino::Utf8PathBuf;
+use tch::Tensor;
+
+use crate::checkpoint::{CheckpointError, CheckpointStore, Restored};
+use crate::config::TrainerConfig;
+use crate::error::{NonFinite, TrainError};
+use crate::observer::{Observer, StepReport};
+use crate::optimizer::Optimizer;
+use crate::prefetch::{Batches, with_batches};
+use crate::progress::{BestEpoch, EpochRecord, Progress, StepHistory, StepRecord};
+use crate::sampler::Sampler;
+use crate::schedule::LrSchedule;
+use crate::seed;
+use crate::task::{BatchSource, Task};
+
+/// Where and how often a run saves its state.
+#[derive(Clone, Debug)]
+pub struct Checkpoints {
+    /// A folder of this run's own.
+    pub dir: Utf8PathBuf,
+    /// At least this long between two checkpoints inside an epoch; zero saves after every update.
+    pub every: Duration,
+    /// Names the inputs and settings outside [`TrainerConfig`] that the result depends on. A checkpoint under
+    /// another identity is not resumed.
+    pub identity: String,
+}
+
+/// A training run: settings and checkpoints.
+#[derive(Clone, Debug)]
+pub struct Trainer {
+    /// What is computed.
+    pub config: TrainerConfig,
+    /// What is saved on the way.
+    pub checkpoints: Checkpoints,
+}
+
+/// A finished run. The task's parameters hold the best epoch's weights.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Every update.
+    pub steps: StepHistory,
+    /// Every epoch.
+    pub epochs: Vec<EpochRecord>,
+    /// Epoch (from 1) whose weights were kept.
+    pub best_epoch: u32,
+    /// Whether it ended before the planned epochs for want of a better dev metric.
+    pub stopped_early: bool,
+    /// Number of trained values.
+    pub parameters: u64,
+}
+
+impl Trainer {
+    /// Trains `task` on `source` to the end, from the newest checkpoint where there is one.
+    pub fn run<S, T>(&self, task: &mut T, source: &S, observer: &dyn Observer) -> Result<Outcome, TrainError>
+    where
+        S: BatchSource,
+        T: Task<Batch = S::Batch>,
+    {
+        let mut run = Run::start(self, task, source, observer)?;
+        while !run.is_finished() {
+            if !run.progress.evaluating {
+                run.train_epoch(task, source)?;
+                run.progress.evaluating = true;
+                run.save_if_due();
+            }
+            run.evaluate(task)?;
+            run.save();
+        }
+        Ok(run.finish())
+    }
+}
+
+/// A run under way.
+struct Run<'a> {
+    config: &'a TrainerConfig,
+    observer: &'a dyn Observer,
+    sampler: Sampler,
+    schedule: LrSchedule,
+    total_steps: u64,
+    optimizer: Optimizer,
+    progress: Progress,
+    history: StepHistory,
+    best: Option<Tensor>,
+    store: CheckpointStore,
+    every: Duration,
+    saved_at: Instant,
+}
+
+impl<'a> Run<'a> {
+    /// Plans the run and takes up the newest checkpoint.
+    fn start<S: BatchSource, T: Task>(
+        trainer: &'a Trainer,
+        task: &T,
+        source: &S,
+        observer: &'a dyn Observer,
+    ) -> Result<Self, TrainError> {
+        let config = &trainer.config;
+        let sampler = Sampler::new(source.lengths(), config);
+        if sampler.num_examples() == 0 {
+            return Err(TrainError::Config("there is nothing to train on".to_owned()));
+        }
+        let planned = u64::from(config.epochs) * sampler.updates_per_epoch();
+        let total_steps = config.max_steps.map_or(planned, |most| planned.min(most));
+        let schedule = LrSchedule::new(&config.optimizer, total_steps).ok_or_else(|| {
+            TrainError::Config(format!(
+                "optimizer.warmup_steps = {}, but the whole run has only {total_steps} updates",
+                config.optimizer.warmup_steps.unwrap_or(0)
+            ))
+        })?;
+        let optimizer = Optimizer::new(task.parameters(), &config.optimizer)?;
+        let identity = identity(trainer, source, &optimizer);
+        let (store, restored, unusable) = CheckpointStore::open(&trainer.checkpoints.dir, &identity)?;
+        for reason in unusable {
+            observer.warn(&format!("checkpoint left out: {reason}"));
+        }
+        let mut run = Self {
+            config,
+            observer,
+            sampler,
+            schedule,
+            total_steps,
+            optimizer,
+            progress: Progress::default(),
+            history: StepHistory::default(),
+            best: None,
+            store,
+            every: trainer.checkpoints.every,
+            saved_at: Instant::now(),
+        };
+        if let Some(restored) = restored {
+            run.resume(restored)?;
+        }
+        Ok(run)
+    }
+
+    fn resume(&mut self, restored: Restored) -> Result<(), TrainError> {
+        let damaged = |what: &str| CheckpointError::Damaged {
+            file: "state.safetensors".into(),
+            message: format!("tensor `{what}` is missing or of another shape"),
+        };
+        let history = restored.tensors.get("history").and_then(StepHistory::from_tensor);
+        self.history = history.ok_or_else(|| damaged("history"))?;
+        self.optimizer.restore(&restored.tensors).map_err(damaged)?;
+        self.progress = restored.progress;
+        self.best = restored.best;
+        self.observer.note(&format!(
+            "resumed at step {} of {} (epoch {})",
+            self.progress.step,
+            self.total_steps,
+            self.progress.epoch + 1
+        ));
+        Ok(())
+    }
+
+    fn is_finished(&self) -> bool {
+        !self.progress.evaluating && (self.is_trained() || self.ran_out_of_patience())
+    }
+
+    /// Whether every planned update is done.
+    fn is_trained(&self) -> bool {
+        self.progress.epoch >= self.config.epochs || self.progress.step >= self.total_steps
+    }
+
+    fn ran_out_of_patience(&self) -> bool {
+        let patience = self.config.early_stopping_patience;
+        let Some(best) = &self.progress.best else { return false };
+        patience > 0 && self.progress.epoch - best.epoch >= patience
+    }
+
+    /// Trains from the current position to the end of the epoch (or of the planned updates).
+    fn train_epoch<S, T>(&mut self, task: &mut T, source: &S) -> Result<(), TrainError>
+    where
+        S: BatchSource,
+        T: Task<Batch = S::Batch>,
+    {
+        let plan = self.sampler.epoch(self.progress.epoch);
+        with_batches(source, &plan[self.progress.batch..], |batches| {
+            while self.progress.batch < plan.len() && self.progress.step < self.total_steps {
+                self.update(task, &plan, batches)?;
+                self.save_if_due();
+            }
+            Ok(())
+        })
+    }
+
+    /// One update: the gradient of `accumulation` micro-batches as if they were one batch, then AdamW.
+    ///
+    /// Everything in `self` that a checkpoint holds changes only after the last micro-batch, so an interrupt
+    /// between two of them saves the state before this update.
+    fn update<T: Task>(
+        &mut self,
+        task: &mut T,
+        plan: &[Vec<usize>],
+        batches: &mut Batches<T::Batch>,
+    ) -> Result<(), TrainError> {
+        let range = self.sampler.update_range(self.progress.batch);
+        let examples: usize = plan[range.clone()].iter().map(Vec::len).sum();
+        self.optimizer.zero_grad();
+        let mut loss = 0.0;
+        for index in range.clone() {
+            self.stop_if_asked()?;
+            let batch = batches.next()?;
+            let place = [u64::from(self.progress.epoch), index as u64];
+            let seed = seed::derive(self.config.seed, "dropout", &place);
+            let share = plan[index].len() as f64 / examples as f64;
+            let mean = task.train_step(batch, share, seed).map_err(|source| {
+                TrainError::task(format!("training step {}", self.progress.step + 1), source)
+            })?;
+            loss += mean * share;
+        }
+        let torch = |source| TrainError::task("updating the weights", source);
+        let gradient_norm = self.optimizer.clip().map_err(torch)?;
+        if !(loss.is_finite() && gradient_norm.is_finite()) {
+            return Err(TrainError::NonFinite(Box::new(self.explain_divergence(loss, gradient_norm))));
+        }
+        let factor = self.schedule.factor(self.progress.step);
+        self.optimizer.step(factor, self.progress.step + 1).map_err(torch)?;
+
+        self.progress.step += 1;
+        self.progress.batch = range.end;
+        self.progress.loss_sum += loss * examples as f64;
+        self.progress.examples += examples as u64;
+        let learning_rate = self.config.optimizer.learning_rate * factor;
+        let record = StepRecord { step: self.progress.step, loss, learning_rate, gradient_norm };
+        self.history.push(record);
+        let per_epoch = self.sampler.num_examples() as u64;
+        self.observer.step(&StepReport {
+            record,
+            total_steps: self.total_steps,
+            epoch: self.progress.epoch + 1,
+            examples: u64::from(self.progress.epoch) * per_epoch + self.progress.examples,
+            total_examples: u64::from(self.config.epochs) * per_epoch,
+        });
+        Ok(())
+    }
+
+    fn explain_divergence(&self, loss: f64, gradient_norm: f64) -> NonFinite {
+        NonFinite {
+            step: self.progress.step + 1,
+            epoch: self.progress.epoch + 1,
+            batch: self.progress.batch + 1,
+            loss,
+            gradient_norm,
+            largest_weight: self.optimizer.largest_weight(),
+            largest_gradient: self.optimizer.largest_gradient(),
+            last_good: self.store.last_step(),
+        }
+    }
+
+    /// Evaluates the epoch just trained and keeps its weights where they are the best so far.
+    fn evaluate<T: Task>(&mut self, task: &mut T) -> Result<(), TrainError> {
+        let dev = match task.evaluate(self.observer) {
+            Err(TrainError::Interrupted) => {
+                self.save();
+                return Err(TrainError::Interrupted);
+            }
+            other => other?,
+        };
+        let epoch = self.progress.epoch + 1;
+        let mut is_best = self.config.best_metric.is_none();
+        if let Some(name) = &self.config.best_metric {
+            let value = dev.get(name).copied().filter(|value| value.is_finite()).ok_or_else(|| {
+                let given: Vec<&str> = dev.keys().map(String::as_str).collect();
+                TrainError::Config(format!(
+                    "the evaluation gives no finite `{name}`; it gives {}",
+                    given.join(", ")
+                ))
+            })?;
+            if self.progress.best.as_ref().is_none_or(|best| value > best.value) {
+                self.progress.best = Some(BestEpoch { epoch, value });
+                self.best = Some(self.optimizer.weights());
+                is_best = true;
+            }
+        }
+        let record = EpochRecord {
+            epoch,
+            step: self.progress.step,
+            train_loss: self.progress.loss_sum / self.progress.examples.max(1) as f64,
+            dev,
+        };
+        self.observer.epoch(&record, is_best);
+        self.progress.epochs.push(record);
+        self.progress.epoch = epoch;
+        self.progress.batch = 0;
+        self.progress.loss_sum = 0.0;
+        self.progress.examples = 0;
+        self.progress.evaluating = false;
+        Ok(())
+    }
+
+    fn stop_if_asked(&mut self) -> Result<(), TrainError> {
+        if !self.observer.interrupted() {
+            return Ok(());
+        }
+        self.save();
+        Err(TrainError::Interrupted)
+    }
+
+    fn save_if_due(&mut self) {
+        if self.saved_at.elapsed() >= self.every {
+            self.save();
+        }
+    }
+
+    /// Saves a checkpoint. Where that fails the previous one stays and training goes on: a full disk may be
+    /// emptied by the next attempt.
+    fn save(&mut self) {
+        let history = self.history.to_tensor();
+        let [values, moment1, moment2] = self.optimizer.state();
+        let tensors = [values, moment1, moment2, ("history", &history)];
+        if let Err(error) = self.store.save(&self.progress, &tensors, self.best.as_ref()) {
+            let kept = match self.store.last_step() {
+                Some(step) => format!("the one of step {step} stays"),
+                None => "there is none yet".to_owned(),
+            };
+            self.observer
+                .warn(&format!("checkpoint of step {} not written: {error}; {kept}", self.progress.step));
+        }
+        self.saved_at = Instant::now();
+    }
+
+    /// Leaves the best epoch's weights in the parameters.
+    fn finish(self) -> Outcome {
+        if let Some(best) = &self.best {
+            self.optimizer.set_weights(best);
+        }
+        let last = self.progress.epochs.len() as u32;
+        Outcome {
+            best_epoch: self.progress.best.as_ref().map_or(last, |best| best.epoch),
+            stopped_early: !self.is_trained(),
+            steps: self.history,
+            epochs: self.progress.epochs,
+            parameters: self.optimizer.parameter_count(),
+        }
+    }
+}
+
+/// Digest of everything a checkpoint depends on: settings, inputs, examples, and the parameters' layout.
+fn identity<S: BatchSource>(trainer: &Trainer, source: &S, optimizer: &Optimizer) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let mut part = |bytes: &[u8]| {
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    part(trainer.checkpoints.identity.as_bytes());
+    // Struct order, no maps: the same text every time. These types always serialise.
+    part(serde_json::to_string(&trainer.config).unwrap_or_default().as_bytes());
+    let lengths: Vec<u8> = source.lengths().iter().flat_map(|length| length.to_le_bytes()).collect();
+    part(&lengths);
+    part(optimizer.layout().as_bytes());
+    hasher.finalize().to_hex().to_string()
+}

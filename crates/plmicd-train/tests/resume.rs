@@ -1,0 +1,184 @@
+//! Stopped and resumed equals uninterrupted, bit for bit.
+
+mod toy;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use plmicd_train::{Outcome, TrainError, TrainerConfig};
+use toy::{Points, Toy, Watcher, alone, config, train, trainer};
+
+const DROPOUT: f64 = 0.2;
+const POINTS: usize = 75;
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a temporary folder"))
+    }
+
+    fn path(&self) -> &Utf8Path {
+        Utf8Path::from_path(self.0.path()).expect("UTF-8")
+    }
+
+    fn checkpoints(&self) -> Vec<Utf8PathBuf> {
+        let entries = self.path().read_dir_utf8().expect("a folder");
+        let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").into_path()).collect();
+        paths.sort();
+        paths
+    }
+}
+
+fn run(dir: &Utf8Path, settings: TrainerConfig, watcher: &Watcher) -> Result<(Toy, Outcome), TrainError> {
+    let mut toy = Toy::new(DROPOUT);
+    let outcome = trainer(dir, settings).run(&mut toy, &Points::new(POINTS), watcher)?;
+    Ok((toy, outcome))
+}
+
+fn stopping_after(questions: usize) -> Watcher {
+    Watcher { after: Some(questions), ..Watcher::default() }
+}
+
+fn assert_same((toy, outcome): &(Toy, Outcome), (other, of_other): &(Toy, Outcome)) {
+    assert_eq!(toy.bytes(), other.bytes());
+    assert_eq!(outcome.steps, of_other.steps);
+    assert_eq!(outcome.epochs, of_other.epochs);
+    assert_eq!(outcome.best_epoch, of_other.best_epoch);
+}
+
+#[test]
+fn resumed_at_any_micro_batch_equals_uninterrupted() {
+    let _alone = alone();
+    let whole = train(config(), DROPOUT, POINTS);
+    // One question before each of 3 x 10 micro-batches and in each of 3 evaluations: every place a run can stop.
+    for questions in 0..33 {
+        let folder = Folder::new();
+        let stopped = run(folder.path(), config(), &stopping_after(questions));
+        assert!(matches!(stopped, Err(TrainError::Interrupted)), "after {questions} questions");
+        let resumed = run(folder.path(), config(), &Watcher::default()).expect("the run finishes");
+        assert_same(&resumed, &whole);
+    }
+}
+
+#[test]
+fn stopped_again_and_again_it_still_ends_the_same() {
+    let _alone = alone();
+    let whole = train(config(), DROPOUT, POINTS);
+    let folder = Folder::new();
+    // 5 questions let at least one update of 3 micro-batches through, so every attempt gets further.
+    let mut attempts = 0;
+    let resumed = loop {
+        attempts += 1;
+        match run(folder.path(), config(), &stopping_after(5)) {
+            Ok(finished) => break finished,
+            Err(TrainError::Interrupted) => assert!(attempts < 30),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert!(attempts > 5);
+    assert_same(&resumed, &whole);
+    // A finished run is taken up finished.
+    assert_same(&run(folder.path(), config(), &stopping_after(0)).expect("nothing to do"), &whole);
+}
+
+#[test]
+fn checkpoint_after_every_update_leaves_one_and_a_killed_writer_does_no_harm() {
+    let _alone = alone();
+    let whole = train(config(), DROPOUT, POINTS);
+    let folder = Folder::new();
+    let mut every_update = trainer(folder.path(), config());
+    every_update.checkpoints.every = std::time::Duration::ZERO;
+    let mut toy = Toy::new(DROPOUT);
+    // The process "dies" at a NaN, which saves nothing: what resumes is the last checkpoint written on the way.
+    toy.poison = Some(25);
+    let died = every_update.run(&mut toy, &Points::new(POINTS), &Watcher::default());
+    assert!(matches!(died, Err(TrainError::NonFinite(_))));
+    assert_eq!(folder.checkpoints().len(), 1);
+    let partial = folder.path().join("checkpoint-999999.partial");
+    std::fs::create_dir(&partial).expect("a folder");
+    std::fs::write(partial.join("state.json"), "{").expect("a file");
+    let resumed = run(folder.path(), config(), &Watcher::default()).expect("the run finishes");
+    assert_same(&resumed, &whole);
+    assert!(!partial.exists());
+}
+
+#[test]
+fn damaged_checkpoint_is_left_out_with_a_warning() {
+    let _alone = alone();
+    let whole = train(config(), DROPOUT, POINTS);
+    for (file, damage) in [("state.safetensors", 3), ("state.json", 1), ("best.safetensors", 5)] {
+        let folder = Folder::new();
+        assert!(run(folder.path(), config(), &stopping_after(25)).is_err());
+        let path = folder.checkpoints()[0].join(file);
+        let mut bytes = std::fs::read(&path).expect("a checkpoint file");
+        let place = bytes.len() - bytes.len() / damage;
+        bytes.truncate(place);
+        std::fs::write(&path, bytes).expect("a damaged file");
+        let watcher = Watcher::default();
+        assert_same(&run(folder.path(), config(), &watcher).expect("from the start"), &whole);
+        let warnings = watcher.warnings.borrow();
+        assert!(warnings.len() == 1 && warnings[0].contains(file), "{warnings:?}");
+        assert!(watcher.notes.borrow().is_empty(), "nothing was resumed");
+    }
+}
+
+#[test]
+fn checkpoint_of_other_settings_is_left_out_with_a_warning() {
+    let _alone = alone();
+    let folder = Folder::new();
+    assert!(run(folder.path(), config(), &stopping_after(25)).is_err());
+    let other = TrainerConfig { seed: 6, ..config() };
+    let watcher = Watcher::default();
+    assert_same(
+        &run(folder.path(), other.clone(), &watcher).expect("from the start"),
+        &train(other, DROPOUT, POINTS),
+    );
+    assert!(watcher.warnings.borrow()[0].contains("other settings, inputs or parameters"));
+}
+
+#[test]
+fn checkpoint_that_cannot_be_written_leaves_the_old_one_and_training_goes_on() {
+    let _alone = alone();
+    let whole = train(config(), DROPOUT, POINTS);
+    let folder = Folder::new();
+    assert!(run(folder.path(), config(), &stopping_after(5)).is_err());
+    let old = folder.checkpoints();
+    assert_eq!(old.len(), 1);
+    // A folder in the place of the next one stands for a disk without room: the rename fails.
+    let blocked = folder.path().join("checkpoint-000002");
+    let watcher = BlockingWatcher { blocked: &blocked, inner: stopping_after(15) };
+    let mut toy = Toy::new(DROPOUT);
+    let stopped = trainer(folder.path(), config()).run(&mut toy, &Points::new(POINTS), &watcher);
+    assert!(matches!(stopped, Err(TrainError::Interrupted)));
+    let warnings = watcher.inner.warnings.borrow();
+    assert!(warnings.iter().all(|warning| warning.contains("the one of step 1 stays")), "{warnings:?}");
+    assert!(!warnings.is_empty());
+    std::fs::remove_dir_all(&blocked).expect("the disk has room again");
+    assert_same(&run(folder.path(), config(), &Watcher::default()).expect("finishes"), &whole);
+}
+
+/// Takes the place of the next checkpoint once the run has opened its folder.
+struct BlockingWatcher<'a> {
+    blocked: &'a Utf8Path,
+    inner: Watcher,
+}
+
+impl plmicd_train::Observer for BlockingWatcher<'_> {
+    fn interrupted(&self) -> bool {
+        std::fs::create_dir_all(self.blocked.join("taken")).expect("a folder");
+        self.inner.interrupted()
+    }
+
+    fn step(&self, _report: &plmicd_train::StepReport) {}
+
+    fn evaluating(&self, _done: u64, _total: u64) {}
+
+    fn epoch(&self, _record: &plmicd_train::EpochRecord, _best: bool) {}
+
+    fn warn(&self, message: &str) {
+        self.inner.warn(message);
+    }
+
+    fn note(&self, message: &str) {
+        self.inner.note(message);
+    }
+}

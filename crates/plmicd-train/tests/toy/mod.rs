@@ -1,0 +1,213 @@
+//! A two-layer classifier on invented points: small enough to train hundreds of times in a test.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use camino::Utf8Path;
+use plmicd_train::{
+    BatchSource, Cause, Checkpoints, EpochRecord, Observer, OptimizerConfig, Order, Outcome, Parameter,
+    StepReport, Task, TrainError, Trainer, TrainerConfig,
+};
+use plmicd_torch::Dropout;
+use tch::{Device, Kind, Tensor};
+
+const FEATURES: i64 = 6;
+const HIDDEN: i64 = 8;
+const LABELS: i64 = 3;
+
+/// `count` points whose labels a linear rule decides.
+pub struct Points {
+    inputs: Vec<[f32; FEATURES as usize]>,
+}
+
+impl Points {
+    pub fn new(count: usize) -> Self {
+        let value = |i: usize, j: usize| ((i * 31 + j * 17 + i * j * 7) % 23) as f32 / 11.0 - 1.0;
+        Self { inputs: (0..count).map(|i| std::array::from_fn(|j| value(i, j))).collect() }
+    }
+
+    fn tensors(&self, examples: &[usize]) -> (Tensor, Tensor) {
+        let inputs: Vec<f32> = examples.iter().flat_map(|&i| self.inputs[i]).collect();
+        let inputs = Tensor::from_slice(&inputs).view([examples.len() as i64, FEATURES]);
+        let truth =
+            (inputs.narrow(1, 0, LABELS) - inputs.narrow(1, LABELS, LABELS)).gt(0.0).to_kind(Kind::Float);
+        (inputs, truth)
+    }
+}
+
+impl BatchSource for Points {
+    type Batch = (Tensor, Tensor);
+
+    fn lengths(&self) -> Vec<u32> {
+        (0..self.inputs.len() as u32).map(|i| i % 13).collect()
+    }
+
+    fn batch(&self, examples: &[usize]) -> Result<Self::Batch, Cause> {
+        Ok(self.tensors(examples))
+    }
+}
+
+/// The classifier, with dropout, which a resumed run must draw as the uninterrupted one does.
+pub struct Toy {
+    body: Tensor,
+    head: Tensor,
+    bias: Tensor,
+    dropout: f64,
+    held_out: Points,
+    /// Makes the loss NaN at this call of `train_step`, counted from 0.
+    pub poison: Option<usize>,
+    calls: usize,
+}
+
+impl Toy {
+    pub fn new(dropout: f64) -> Self {
+        let normal = |shape: &[i64], seed| {
+            let values = Tensor::empty(shape, (Kind::Float, Device::Cpu));
+            plmicd_torch::fill_normal(&values, 0.0, 0.3, seed).unwrap();
+            values.set_requires_grad(true)
+        };
+        Self {
+            body: normal(&[HIDDEN, FEATURES], 7),
+            head: normal(&[LABELS, HIDDEN], 8),
+            bias: Tensor::zeros([LABELS], (Kind::Float, Device::Cpu)).set_requires_grad(true),
+            dropout,
+            held_out: Points::new(40),
+            poison: None,
+            calls: 0,
+        }
+    }
+
+    fn logits(&self, inputs: &Tensor, dropout: &Dropout) -> Tensor {
+        let hidden = dropout.apply(&inputs.matmul(&self.body.tr()).tanh(), self.dropout);
+        hidden.matmul(&self.head.tr()) + &self.bias
+    }
+
+    /// The bytes of all weights.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut all = Vec::new();
+        for tensor in [&self.body, &self.head, &self.bias] {
+            let mut bytes = vec![0; tensor.numel() * 4];
+            tensor.contiguous().copy_data_u8(&mut bytes, tensor.numel());
+            all.extend(bytes);
+        }
+        all
+    }
+}
+
+impl Task for Toy {
+    type Batch = (Tensor, Tensor);
+
+    fn parameters(&self) -> Vec<Parameter> {
+        let parameter = |name: &str, tensor: &Tensor, decay, is_head| Parameter {
+            name: name.to_owned(),
+            tensor: tensor.shallow_clone(),
+            decay,
+            is_head,
+        };
+        vec![
+            parameter("body.weight", &self.body, true, false),
+            parameter("head.bias", &self.bias, false, true),
+            parameter("head.weight", &self.head, true, true),
+        ]
+    }
+
+    fn train_step(&mut self, (inputs, truth): Self::Batch, scale: f64, seed: u64) -> Result<f64, Cause> {
+        let logits = self.logits(&inputs, &Dropout::seeded(seed));
+        let mut loss =
+            logits.binary_cross_entropy_with_logits::<Tensor>(&truth, None, None, tch::Reduction::Mean);
+        if self.poison == Some(self.calls) {
+            loss *= f64::NAN;
+        }
+        self.calls += 1;
+        (&loss * scale).backward();
+        Ok(loss.double_value(&[]))
+    }
+
+    fn evaluate(&mut self, observer: &dyn Observer) -> Result<BTreeMap<String, f64>, TrainError> {
+        if observer.interrupted() {
+            return Err(TrainError::Interrupted);
+        }
+        let all: Vec<usize> = (0..40).collect();
+        let (inputs, truth) = self.held_out.tensors(&all);
+        let right = tch::no_grad(|| self.logits(&inputs, &Dropout::off())).gt(0.0).eq_tensor(&truth.gt(0.5));
+        let share = right.to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
+        Ok(BTreeMap::from([("accuracy".to_owned(), share)]))
+    }
+}
+
+/// libtorch's generator is one for the whole process: tests that draw from it must not run at the same time.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static GENERATOR: Mutex<()> = Mutex::new(());
+    // Tensors this small gain nothing from more, and threads that wait for each other lose much on a busy machine.
+    plmicd_torch::set_intra_op_threads(1);
+    GENERATOR.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Asks the run to stop once it has been asked more than `after` times, and notes what it is told.
+#[derive(Default)]
+pub struct Watcher {
+    pub after: Option<usize>,
+    pub asked: Cell<usize>,
+    pub warnings: RefCell<Vec<String>>,
+    pub notes: RefCell<Vec<String>>,
+}
+
+impl Observer for Watcher {
+    fn interrupted(&self) -> bool {
+        self.asked.set(self.asked.get() + 1);
+        self.after.is_some_and(|after| self.asked.get() > after)
+    }
+
+    fn step(&self, _report: &StepReport) {}
+
+    fn evaluating(&self, _done: u64, _total: u64) {}
+
+    fn epoch(&self, _record: &EpochRecord, _best: bool) {}
+
+    fn warn(&self, message: &str) {
+        self.warnings.borrow_mut().push(message.to_owned());
+    }
+
+    fn note(&self, message: &str) {
+        self.notes.borrow_mut().push(message.to_owned());
+    }
+}
+
+/// 3 epochs of 75 points: 10 micro-batches and 4 updates each.
+pub fn config() -> TrainerConfig {
+    TrainerConfig {
+        epochs: 3,
+        max_steps: None,
+        batch_size: 8,
+        accumulation: 3,
+        order: Order::SimilarLength,
+        seed: 5,
+        optimizer: OptimizerConfig {
+            learning_rate: 0.01,
+            head_learning_rate: Some(0.05),
+            weight_decay: 0.01,
+            ..Default::default()
+        },
+        best_metric: Some("accuracy".to_owned()),
+        early_stopping_patience: 0,
+    }
+}
+
+pub fn trainer(dir: &Utf8Path, config: TrainerConfig) -> Trainer {
+    let checkpoints =
+        Checkpoints { dir: dir.to_owned(), every: Duration::from_secs(3600), identity: "toy".to_owned() };
+    Trainer { config, checkpoints }
+}
+
+/// A whole run in a folder of its own.
+pub fn train(config: TrainerConfig, dropout: f64, points: usize) -> (Toy, Outcome) {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let dir = Utf8Path::from_path(dir.path()).expect("UTF-8").to_owned();
+    let mut toy = Toy::new(dropout);
+    let outcome = trainer(&dir, config)
+        .run(&mut toy, &Points::new(points), &Watcher::default())
+        .expect("the run finishes");
+    (toy, outcome)
+}
