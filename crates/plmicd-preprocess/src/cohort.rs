@@ -1,0 +1,151 @@
+//! From all notes of a source to the corpus asked for: notes without a split or code fall out, rare codes too,
+//! and the label space is what remains.
+
+use plmicd_pipeline::StageError;
+
+use crate::config::{Cohort, PreprocessConfig};
+use crate::corpus::{CodeBook, CodeId, DraftNote, Exclusions};
+
+/// Applies the config's code filters to the notes and returns the label space: codes in byte order.
+///
+/// # Errors
+/// Nothing is left.
+pub fn select(
+    config: &PreprocessConfig,
+    notes: &mut Vec<DraftNote>,
+    codes: &CodeBook,
+    exclusions: &mut Exclusions,
+) -> Result<Vec<CodeId>, StageError> {
+    drop_notes(notes, exclusions, "without a code", |note| !note.codes.is_empty());
+
+    let frequency = note_frequency(notes, codes);
+    let mut kept: Vec<CodeId> = (0..codes.len() as CodeId).filter(|&id| frequency[id as usize] > 0).collect();
+    let before = kept.len();
+    kept.retain(|&id| frequency[id as usize] >= config.min_code_frequency);
+    exclusions.add((before - kept.len()) as u64, "codes", "on fewer notes than min_code_frequency");
+    if config.cohort == Cohort::Top {
+        kept.sort_by(|&a, &b| {
+            frequency[b as usize].cmp(&frequency[a as usize]).then_with(|| codes.code(a).cmp(codes.code(b)))
+        });
+        let before = kept.len();
+        kept.truncate(config.top_codes);
+        exclusions.add((before - kept.len()) as u64, "codes", "not among the top_codes most frequent");
+    }
+
+    let mut keep = vec![false; codes.len()];
+    for &id in &kept {
+        keep[id as usize] = true;
+    }
+    for note in notes.iter_mut() {
+        note.codes.retain(|&id| keep[id as usize]);
+    }
+    drop_notes(notes, exclusions, "without any of the codes kept", |note| !note.codes.is_empty());
+    if notes.is_empty() {
+        return Err(StageError::failed(format!("no note is left: {}", exclusions.sentence())));
+    }
+    kept.sort_by(|&a, &b| codes.code(a).cmp(codes.code(b)));
+    Ok(kept)
+}
+
+/// Labels that cannot be codes of any edition of the ICD, which all have a digit: `NULL`, `NA` and the like of a
+/// careless export.
+pub fn doubtful<'a>(labels: &[CodeId], codes: &'a CodeBook) -> Vec<&'a str> {
+    let texts = labels.iter().map(|&id| codes.code(id));
+    texts.filter(|code| !code.bytes().any(|byte| byte.is_ascii_digit())).collect()
+}
+
+/// Leaves out notes, counting them.
+pub fn drop_notes(
+    notes: &mut Vec<DraftNote>,
+    exclusions: &mut Exclusions,
+    reason: &str,
+    keep: impl FnMut(&DraftNote) -> bool,
+) {
+    let before = notes.len();
+    notes.retain(keep);
+    exclusions.add((before - notes.len()) as u64, "notes", reason);
+}
+
+/// Number of notes that have each code.
+fn note_frequency(notes: &[DraftNote], codes: &CodeBook) -> Vec<u64> {
+    let mut frequency = vec![0; codes.len()];
+    for &id in notes.iter().flat_map(|note| &note.codes) {
+        frequency[id as usize] += 1;
+    }
+    frequency
+}
+
+#[cfg(test)]
+mod tests {
+    use plmicd_data::{CodeSystem, Split};
+
+    use super::*;
+
+    fn corpus(rows: &[&[&str]]) -> (Vec<DraftNote>, CodeBook) {
+        let mut book = CodeBook::default();
+        let notes = rows
+            .iter()
+            .enumerate()
+            .map(|(i, row)| DraftNote {
+                note_id: i.to_string(),
+                subject_id: i.to_string(),
+                split: Some(Split::Train),
+                codes: row.iter().map(|c| book.intern((*c).to_owned(), CodeSystem::Other)).collect(),
+                pieces: Vec::new(),
+                words: 1,
+            })
+            .collect();
+        (notes, book)
+    }
+
+    fn run(config: &PreprocessConfig, rows: &[&[&str]]) -> (Vec<String>, Vec<String>, Vec<(u64, String)>) {
+        let (mut notes, book) = corpus(rows);
+        let mut exclusions = Exclusions::default();
+        let labels = select(config, &mut notes, &book, &mut exclusions).unwrap();
+        (
+            labels.iter().map(|&id| book.code(id).to_owned()).collect(),
+            notes.into_iter().map(|note| note.note_id).collect(),
+            exclusions.as_slice().iter().map(|e| (e.count, e.unit.clone())).collect(),
+        )
+    }
+
+    const ROWS: &[&[&str]] = &[&["V1", "9", "E8"], &["9", "V1"], &[], &["10"], &["9", "E8"]];
+
+    #[test]
+    fn full_keeps_all_codes_in_byte_order() {
+        let (labels, notes, exclusions) = run(&PreprocessConfig::default(), ROWS);
+        assert_eq!(labels, ["10", "9", "E8", "V1"]);
+        assert_eq!(notes, ["0", "1", "3", "4"]);
+        assert_eq!(exclusions, [(1, "notes".to_owned())]);
+    }
+
+    #[test]
+    fn top_takes_the_most_frequent_and_breaks_ties_by_code() {
+        let config = PreprocessConfig { cohort: Cohort::Top, top_codes: 2, ..PreprocessConfig::default() };
+        let (labels, notes, exclusions) = run(&config, ROWS);
+        assert_eq!(labels, ["9", "E8"], "E8 and V1 are both on two notes");
+        assert_eq!(notes, ["0", "1", "4"]);
+        assert_eq!(exclusions, [(1, "notes".to_owned()), (2, "codes".to_owned()), (1, "notes".to_owned())]);
+    }
+
+    #[test]
+    fn rare_codes_fall_out() {
+        let config = PreprocessConfig { min_code_frequency: 3, ..PreprocessConfig::default() };
+        assert_eq!(run(&config, ROWS).0, ["9"]);
+    }
+
+    #[test]
+    fn words_for_no_code_are_doubtful() {
+        let (_, book) = corpus(&[&["V1", "NULL", "00.5"]]);
+        assert_eq!(doubtful(&[0, 1, 2], &book), ["NULL"]);
+        assert!(doubtful(&[0, 2], &book).is_empty());
+    }
+
+    #[test]
+    fn nothing_left_says_what_was_left_out() {
+        let (mut notes, book) = corpus(&[&["1"]]);
+        let config = PreprocessConfig { min_code_frequency: 2, ..PreprocessConfig::default() };
+        let error = select(&config, &mut notes, &book, &mut Exclusions::default()).unwrap_err().to_string();
+        assert!(error.contains("1 codes on fewer notes than min_code_frequency"), "{error}");
+    }
+}

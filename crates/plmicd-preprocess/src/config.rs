@@ -1,0 +1,162 @@
+//! Config of the stage.
+
+use plmicd_pipeline::ConfigIssue;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::text::TextCleaning;
+
+/// Which notes and codes a corpus holds, and how they are written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PreprocessConfig {
+    /// `full`: every code. `top`: the `top_codes` most frequent; notes without any of them are left out.
+    pub cohort: Cohort,
+    /// Number of codes of `cohort = "top"`. Counted over the notes of all splits; ties go to the code that sorts
+    /// first.
+    pub top_codes: usize,
+    /// Which kinds of codes to keep: `all`, `diagnoses` or `procedures`.
+    pub codes: CodeKinds,
+    /// Codes on fewer notes than this are left out (10 in the corpora of Edin et al. 2023).
+    pub min_code_frequency: u64,
+    /// `published`: the source's own splits (CAML's id lists for `mimic3`, the folders of `codiesp`). `caml`: CAML's
+    /// lists. `random`: by subject, so that no patient is on two sides.
+    pub splits: Splits,
+    /// Share of the notes in the dev split of `splits = "random"`.
+    pub dev_fraction: f64,
+    /// Share of the notes in the test split of `splits = "random"`.
+    pub test_fraction: f64,
+    /// Seed of `splits = "random"`.
+    pub seed: u64,
+    /// How texts are cleaned: `caml`, `raw` or `edin`.
+    pub text: TextCleaning,
+    /// Language of the texts of a `codiesp` source: `en` (machine translation) or `es` (original). Other sources
+    /// have one language.
+    pub language: Language,
+}
+
+impl Default for PreprocessConfig {
+    fn default() -> Self {
+        Self {
+            cohort: Cohort::default(),
+            top_codes: 50,
+            codes: CodeKinds::default(),
+            min_code_frequency: 1,
+            splits: Splits::default(),
+            dev_fraction: 0.1,
+            test_fraction: 0.15,
+            seed: 0,
+            text: TextCleaning::default(),
+            language: Language::default(),
+        }
+    }
+}
+
+/// Which codes make the label space.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cohort {
+    /// All codes.
+    #[default]
+    Full,
+    /// The most frequent codes.
+    Top,
+}
+
+/// Which kinds of codes to keep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CodeKinds {
+    /// Diagnoses and procedures.
+    #[default]
+    All,
+    /// Diagnoses only.
+    Diagnoses,
+    /// Procedures only.
+    Procedures,
+}
+
+impl CodeKinds {
+    /// Whether diagnoses are kept.
+    pub fn diagnoses(self) -> bool {
+        self != Self::Procedures
+    }
+
+    /// Whether procedures are kept.
+    pub fn procedures(self) -> bool {
+        self != Self::Diagnoses
+    }
+}
+
+/// Where the splits come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Splits {
+    /// The source's own.
+    #[default]
+    Published,
+    /// CAML's lists of admission ids.
+    Caml,
+    /// By subject, seeded.
+    Random,
+}
+
+/// Language of the texts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Language {
+    /// English.
+    #[default]
+    En,
+    /// Spanish.
+    Es,
+}
+
+impl PreprocessConfig {
+    /// What types cannot express.
+    pub fn issues(&self) -> Vec<ConfigIssue> {
+        let mut issues = Vec::new();
+        if self.top_codes == 0 {
+            issues.push(ConfigIssue::new("top_codes", "must be at least 1"));
+        }
+        if self.min_code_frequency == 0 {
+            issues.push(ConfigIssue::new("min_code_frequency", "must be at least 1 (1 keeps every code)"));
+        }
+        for (path, value) in [("dev_fraction", self.dev_fraction), ("test_fraction", self.test_fraction)] {
+            if !(0.0..1.0).contains(&value) {
+                issues.push(ConfigIssue::new(path, format!("is {value}; must be at least 0 and below 1")));
+            }
+        }
+        let held_out = self.dev_fraction + self.test_fraction;
+        if issues.is_empty() && held_out >= 1.0 {
+            issues.push(ConfigIssue::new(
+                "test_fraction",
+                format!(
+                    "dev_fraction + test_fraction is {held_out}; must be below 1, to leave notes for training"
+                ),
+            ));
+        }
+        issues
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_out_of_range_are_named() {
+        assert!(PreprocessConfig::default().issues().is_empty());
+        let paths = |config: PreprocessConfig| -> Vec<String> {
+            config.issues().into_iter().map(|issue| issue.path).collect()
+        };
+        let base = PreprocessConfig::default();
+        assert_eq!(paths(PreprocessConfig { top_codes: 0, ..base.clone() }), ["top_codes"]);
+        assert_eq!(paths(PreprocessConfig { min_code_frequency: 0, ..base.clone() }), ["min_code_frequency"]);
+        assert_eq!(paths(PreprocessConfig { dev_fraction: f64::NAN, ..base.clone() }), ["dev_fraction"]);
+        assert_eq!(
+            paths(PreprocessConfig { dev_fraction: 0.5, test_fraction: 0.5, ..base }),
+            ["test_fraction"]
+        );
+    }
+}

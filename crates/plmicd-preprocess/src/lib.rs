@@ -1,0 +1,41 @@
+//! Stage `preprocess`: raw tables to notes and a label space.
+//!
+//! | module | subject |
+//! |---|---|
+//! | `config` | what can be set |
+//! | `mimic3`, `codiesp` | reading of each source |
+//! | `table`, `feed` | delimited tables with located errors |
+//! | `encoding` | Windows-1252 bytes in UTF-8 |
+//! | `text` | the published cleaning rules, Python's character classes |
+//! | `codes`, `descriptions` | dotted codes, their meaning in words |
+//! | `splits`, `cohort` | who goes where, which codes remain |
+//! | `spill`, `write` | texts on disk between the passes, the artifact |
+//!
+//! Why the `csv` crate with rayon and not a data frame library: the work is one pass over one large table with
+//! quoted line ends, in which every complaint must name its line and most of the bytes are thrown away at once.
+//! A streaming parser does that in bounded memory with exact line numbers, and keeps the binary small.
+//!
+//! Published rules come from Mullenbach et al. 2018 (CAML) and Edin et al. 2023; codes are read as text and
+//! without repetition, as the corrected studies do.
+
+mod codes;
+mod codiesp;
+mod cohort;
+mod config;
+mod corpus;
+mod descriptions;
+mod encoding;
+mod feed;
+mod mimic3;
+pub mod source_files;
+mod spill;
+mod splits;
+mod stage;
+mod table;
+mod text;
+mod write;
+
+pub use codes::format_code;
+pub use config::{CodeKinds, Cohort, Language, PreprocessConfig, Splits};
+pub use stage::Preprocess;
+pub use text::TextCleaning;

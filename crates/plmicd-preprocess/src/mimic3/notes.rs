@@ -1,0 +1,209 @@
+//! `NOTEEVENTS`: the discharge summaries of each admission.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+use camino::Utf8Path;
+use plmicd_pipeline::{StageContext, StageError};
+use rayon::prelude::*;
+
+use crate::corpus::Exclusions;
+use crate::encoding::mend;
+use crate::spill::{Piece, Spill, SpillWriter};
+use crate::table::{ReadProgress, Table};
+use crate::text::{TextCleaning, count_words};
+
+const SUBJECT: usize = 0;
+const ADMISSION: usize = 1;
+const CATEGORY: usize = 2;
+const TEXT: usize = 3;
+
+/// Texts are handed to the workers in batches of about this size, so that at most three of them are in memory.
+const BATCH_BYTES: usize = 8 << 20;
+
+/// Rows after which a batch is handed on even if it is small: with it come progress and a look for interrupts,
+/// and nearly all rows of the table are of other categories.
+const BATCH_ROWS: usize = 1 << 16;
+
+/// The open table.
+pub struct NoteTable {
+    table: Table,
+}
+
+/// An admission with at least one summary that is not empty.
+#[derive(Debug)]
+pub struct Admission {
+    /// `SUBJECT_ID`.
+    pub subject: u64,
+    /// `HADM_ID`.
+    pub admission: u64,
+    /// Its summaries, in the order of the file.
+    pub pieces: Vec<Piece>,
+    /// Words of all of them.
+    pub words: u64,
+}
+
+struct RawNote {
+    subject: u64,
+    admission: u64,
+    text: Vec<u8>,
+}
+
+#[derive(Default)]
+struct RowCounts {
+    other_category: u64,
+    without_admission: u64,
+}
+
+struct Summary {
+    subject: u64,
+    admission: u64,
+    piece: Piece,
+    words: u64,
+}
+
+impl NoteTable {
+    /// Opens the table and checks its header.
+    pub fn open(path: &Utf8Path) -> Result<Self, StageError> {
+        let table = Table::open(path, b',', &["SUBJECT_ID", "HADM_ID", "CATEGORY", "TEXT"], &[])?;
+        Ok(Self { table })
+    }
+
+    /// Cleans every discharge summary. Admissions come in the order of (subject, admission).
+    pub fn read(
+        self,
+        cleaning: TextCleaning,
+        context: &StageContext<'_>,
+        exclusions: &mut Exclusions,
+    ) -> Result<(Vec<Admission>, Spill), StageError> {
+        let progress = self.table.progress();
+        let (sender, receiver) = sync_channel(1);
+        thread::scope(|scope| {
+            let reader = scope.spawn(move || read_rows(self.table, &sender));
+            // Ends early on an error or interrupt; dropping the receiver then stops the reader.
+            let cleaned = clean_batches(receiver, cleaning, &progress, context);
+            let counts = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let (summaries, spill, clean_counts) = cleaned?;
+            let counts = counts?;
+            exclusions.add(
+                counts.other_category,
+                "rows",
+                "of NOTEEVENTS of another category than Discharge summary",
+            );
+            exclusions.add(counts.without_admission, "rows", "of discharge summaries without an admission");
+            exclusions.add(
+                clean_counts.empty,
+                "rows",
+                "of discharge summaries that are empty after cleaning",
+            );
+            if clean_counts.mended_bytes > 0 {
+                context.warn(format!(
+                    "{} bytes in {} discharge summaries are not UTF-8; they were read as Windows-1252",
+                    clean_counts.mended_bytes, clean_counts.mended_notes
+                ));
+                // Nothing is lost, but the mending is on record.
+                exclusions.add(clean_counts.mended_bytes, "bytes", "mended: not UTF-8, read as Windows-1252");
+            }
+            Ok((group(summaries), spill))
+        })
+    }
+}
+
+/// Runs on its own thread: the parser is sequential, cleaning is not.
+fn read_rows(mut table: Table, sender: &SyncSender<Vec<RawNote>>) -> Result<RowCounts, StageError> {
+    let mut counts = RowCounts::default();
+    let mut batch = Vec::new();
+    let (mut bytes, mut rows) = (0, 0);
+    while table.advance()? {
+        rows += 1;
+        if bytes >= BATCH_BYTES || rows >= BATCH_ROWS {
+            (bytes, rows) = (0, 0);
+            if sender.send(std::mem::take(&mut batch)).is_err() {
+                // The other side stopped and says why.
+                return Ok(counts);
+            }
+        }
+        if table.field(CATEGORY).trim_ascii() != b"Discharge summary" {
+            counts.other_category += 1;
+            continue;
+        }
+        let Some(admission) = table.number(ADMISSION)? else {
+            counts.without_admission += 1;
+            continue;
+        };
+        let subject =
+            table.number(SUBJECT)?.ok_or_else(|| table.bad(SUBJECT, "is empty; expected a number"))?;
+        let text = table.field(TEXT).to_vec();
+        bytes += text.len();
+        batch.push(RawNote { subject, admission, text });
+    }
+    let _ = sender.send(batch);
+    Ok(counts)
+}
+
+#[derive(Default)]
+struct CleanCounts {
+    empty: u64,
+    mended_bytes: u64,
+    mended_notes: u64,
+}
+
+fn clean_batches(
+    batches: Receiver<Vec<RawNote>>,
+    cleaning: TextCleaning,
+    progress: &ReadProgress,
+    context: &StageContext<'_>,
+) -> Result<(Vec<Summary>, Spill, CleanCounts), StageError> {
+    let workers = rayon::ThreadPoolBuilder::new()
+        .num_threads(context.runtime().thread_count())
+        .build()
+        .map_err(|e| StageError::because("starting worker threads", e))?;
+    let mut spill = SpillWriter::create(context.work_dir())?;
+    let mut summaries = Vec::new();
+    let mut counts = CleanCounts::default();
+    for batch in batches {
+        context.check_interrupt()?;
+        context.progress("reading NOTEEVENTS", progress.done(), Some(progress.total), "bytes");
+        let cleaned: Vec<(u64, u64, String, u64)> = workers.install(|| {
+            batch
+                .into_par_iter()
+                .map(|note| {
+                    let (text, mended) = mend(note.text);
+                    (note.subject, note.admission, cleaning.apply(&text), mended)
+                })
+                .collect()
+        });
+        for (subject, admission, text, mended) in cleaned {
+            counts.mended_bytes += mended;
+            counts.mended_notes += u64::from(mended > 0);
+            let words = count_words(&text);
+            if words == 0 {
+                counts.empty += 1;
+                continue;
+            }
+            summaries.push(Summary { subject, admission, piece: spill.push(&text)?, words });
+        }
+    }
+    Ok((summaries, spill.finish()?, counts))
+}
+
+/// Stable by (subject, admission), so that an addendum that precedes its report in the file stays first.
+fn group(mut summaries: Vec<Summary>) -> Vec<Admission> {
+    summaries.sort_by_key(|summary| (summary.subject, summary.admission));
+    let mut admissions: Vec<Admission> = Vec::new();
+    for summary in summaries {
+        match admissions.last_mut() {
+            Some(last) if (last.subject, last.admission) == (summary.subject, summary.admission) => {
+                last.pieces.push(summary.piece);
+                last.words += summary.words;
+            }
+            _ => admissions.push(Admission {
+                subject: summary.subject,
+                admission: summary.admission,
+                pieces: vec![summary.piece],
+                words: summary.words,
+            }),
+        }
+    }
+    admissions
+}

@@ -1,0 +1,128 @@
+//! Which files of a source count: those this crate reads, found by the same rules. Their content is the source's
+//! digest, so a file that is read but not listed here would change results behind the cache's back.
+
+use camino::Utf8Path;
+use plmicd_pipeline::registry::SourceFiles;
+use plmicd_pipeline::{BadInput, StageError};
+
+use crate::table;
+
+/// Tables of MIMIC-III, and whether a source must have them. Which of the code tables are needed is the config's
+/// affair: the stage asks for those before it reads anything.
+const MIMIC3_TABLES: [(&str, bool); 5] = [
+    ("NOTEEVENTS", true),
+    ("DIAGNOSES_ICD", false),
+    ("PROCEDURES_ICD", false),
+    ("D_ICD_DIAGNOSES", false),
+    ("D_ICD_PROCEDURES", false),
+];
+
+/// Tables as `.csv` or `.csv.gz` in any case, and the id lists in `splits/` where there are any.
+///
+/// # Errors
+/// No `NOTEEVENTS`, no table of codes, a folder that cannot be listed.
+pub fn mimic3_files(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
+    let mut files = SourceFiles::new();
+    for (name, required) in MIMIC3_TABLES {
+        match table::find(dir, name).map_err(|error| located(dir, error))? {
+            Some(path) => files.push((path.file_name().unwrap_or(name).to_owned(), path)),
+            None if required => return Err(missing(dir, name)),
+            None => {}
+        }
+    }
+    if !files.iter().any(|(name, _)| name.to_ascii_uppercase().contains("S_ICD.")) {
+        return Err(missing(dir, "DIAGNOSES_ICD"));
+    }
+    let lists = dir.join("splits");
+    if lists.is_dir() {
+        let found = entries(&lists)?.into_iter().filter(|(name, _)| name.ends_with(".csv"));
+        files.extend(found.map(|(name, path)| (format!("splits/{name}"), path)));
+    }
+    Ok(files)
+}
+
+fn missing(dir: &Utf8Path, name: &str) -> BadInput {
+    BadInput::new(
+        dir.join(format!("{name}.csv")),
+        format!("missing: expected {name}.csv or {name}.csv.gz in {dir}"),
+    )
+    .hint("MIMIC-III v1.4 is at PhysioNet (credentialed access)")
+}
+
+fn located(dir: &Utf8Path, error: StageError) -> BadInput {
+    match error {
+        StageError::BadInput(bad) => *bad,
+        other => BadInput::new(dir, other.to_string()),
+    }
+}
+
+/// Texts in both languages and the code tables of every split.
+///
+/// # Errors
+/// The folder of a split is missing, or cannot be listed.
+pub fn codiesp_files(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
+    let mut files = SourceFiles::new();
+    for split in ["train", "dev", "test"] {
+        let folder = dir.join(split);
+        if !folder.is_dir() {
+            let message = format!("missing: expected the folders train, dev and test in {dir}");
+            return Err(BadInput::new(&folder, message));
+        }
+        for (name, path) in entries(&folder)? {
+            if path.is_dir() && name.starts_with("text_files") {
+                let texts = entries(&path)?.into_iter().filter(|(file, _)| file.ends_with(".txt"));
+                files.extend(texts.map(|(file, path)| (format!("{split}/{name}/{file}"), path)));
+            } else if name.ends_with(".tsv") {
+                files.push((format!("{split}/{name}"), path));
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// Every table of descriptions.
+///
+/// # Errors
+/// There is none, or the folder cannot be listed.
+pub fn code_table_files(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
+    let files: SourceFiles = entries(dir)?
+        .into_iter()
+        .filter(|(name, _)| name.ends_with(".tsv") || name.ends_with(".tsv.gz"))
+        .collect();
+    if files.is_empty() {
+        return Err(BadInput::new(dir, "no table found: expected files ending in .tsv or .tsv.gz"));
+    }
+    Ok(files)
+}
+
+/// Entries of a folder, sorted by name.
+fn entries(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
+    let fail = |error| BadInput::new(dir, format!("cannot be listed: {error}"));
+    let mut found = SourceFiles::new();
+    for entry in dir.read_dir_utf8().map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        found.push((entry.file_name().to_owned(), entry.into_path()));
+    }
+    found.sort();
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_in_any_case_counts_in_any_case() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = Utf8Path::from_path(folder.path()).expect("UTF-8");
+        let names = |dir| -> Vec<String> {
+            mimic3_files(dir).expect("complete").into_iter().map(|(name, _)| name).collect()
+        };
+        std::fs::write(dir.join("noteevents.csv.gz"), "").expect("written");
+        assert!(mimic3_files(dir).expect_err("no codes").to_string().contains("DIAGNOSES_ICD"));
+        for name in ["procedures_icd.csv", "D_icd_diagnoses.csv", "unrelated.csv"] {
+            std::fs::write(dir.join(name), "").expect("written");
+        }
+        assert_eq!(names(dir), ["noteevents.csv.gz", "procedures_icd.csv", "D_icd_diagnoses.csv"]);
+    }
+}

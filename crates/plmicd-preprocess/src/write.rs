@@ -1,0 +1,107 @@
+//! The `notes` artifact: `notes.parquet`, `labels.json`, `stats.json`.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use plmicd_data::{CorpusStats, Label, LabelSpace, Note, NoteWriter, Split, SplitStats, Summary};
+use plmicd_pipeline::{StageContext, StageError};
+
+use crate::corpus::{CodeId, Corpus, DraftNote};
+use crate::descriptions::Descriptions;
+
+/// Writes the artifact; `labels` are the codes of the label space in its order.
+pub fn write(mut corpus: Corpus, labels: &[CodeId], context: &StageContext<'_>) -> Result<(), StageError> {
+    let dir = context.output_dir();
+    let data = |e| StageError::because("writing the notes", e);
+    let space = label_space(&corpus, labels, context)?;
+    space.write(&dir.join(LabelSpace::FILE)).map_err(data)?;
+    stats(&corpus, &space).write(&dir.join(CorpusStats::FILE)).map_err(data)?;
+
+    let mut writer = NoteWriter::create(dir.join(NoteWriter::FILE)).map_err(data)?;
+    let total = corpus.notes.len() as u64;
+    for (i, draft) in corpus.notes.iter().enumerate() {
+        if i.is_multiple_of(256) {
+            context.check_interrupt()?;
+            context.progress("writing notes", i as u64, Some(total), "notes");
+        }
+        let note = Note {
+            note_id: draft.note_id.clone(),
+            subject_id: draft.subject_id.clone(),
+            split: split_of(draft)?,
+            text: corpus.spill.join(&draft.pieces)?,
+            codes: draft.codes.iter().map(|&id| corpus.codes.code(id).to_owned()).collect(),
+        };
+        writer.write(&note).map_err(data)?;
+    }
+    writer.finish().map_err(data)?;
+    context.progress("writing notes", total, Some(total), "notes");
+    Ok(())
+}
+
+fn split_of(note: &DraftNote) -> Result<Split, StageError> {
+    note.split.ok_or_else(|| StageError::failed(format!("note {} is in no split", note.note_id)))
+}
+
+fn label_space(
+    corpus: &Corpus,
+    labels: &[CodeId],
+    context: &StageContext<'_>,
+) -> Result<LabelSpace, StageError> {
+    let mut descriptions: Vec<Label> = Vec::with_capacity(labels.len());
+    for &id in labels {
+        let (code, system) = (corpus.codes.code(id), corpus.codes.system(id));
+        if let Some(last) = descriptions.last()
+            && last.code == code
+        {
+            // Sorted, so the same text under two systems is adjacent; the label space has room for one.
+            return Err(StageError::failed(format!(
+                "code {code} occurs both as {} and as {}; choose one with `codes`",
+                last.system.title(),
+                system.title()
+            )));
+        }
+        descriptions.push(corpus.descriptions.label(code, system));
+    }
+    report_descriptions(&descriptions, &corpus.descriptions, context);
+    LabelSpace::new(descriptions).map_err(|e| StageError::because("making the label space", e))
+}
+
+fn report_descriptions(labels: &[Label], descriptions: &Descriptions, context: &StageContext<'_>) {
+    let of_other = labels.iter().filter(|label| label.description_of.is_some()).count();
+    let none = labels.iter().filter(|label| label.description.is_none()).count();
+    context.note(format!(
+        "descriptions: {} labels have their own, {of_other} that of a related code, {none} none ({} known)",
+        labels.len() - of_other - none,
+        descriptions.len()
+    ));
+}
+
+fn stats(corpus: &Corpus, space: &LabelSpace) -> CorpusStats {
+    let mut splits = BTreeMap::new();
+    for split in Split::ALL {
+        let notes: Vec<&DraftNote> = corpus.notes.iter().filter(|note| note.split == Some(split)).collect();
+        let subjects: HashSet<&str> = notes.iter().map(|note| note.subject_id.as_str()).collect();
+        let present: BTreeSet<CodeId> = notes.iter().flat_map(|note| note.codes.iter().copied()).collect();
+        splits.insert(
+            split,
+            SplitStats {
+                notes: notes.len() as u64,
+                subjects: subjects.len() as u64,
+                words: Summary::of(notes.iter().map(|note| note.words).collect()),
+                codes: Summary::of(notes.iter().map(|note| note.codes.len() as u64).collect()),
+                labels_present: present.len() as u64,
+            },
+        );
+    }
+    let mut labels_by_system = BTreeMap::new();
+    for label in space.labels() {
+        *labels_by_system.entry(label.system).or_default() += 1;
+    }
+    CorpusStats {
+        source: corpus.source.to_owned(),
+        splits,
+        labels: space.len() as u64,
+        labels_by_system,
+        labels_without_description: space.labels().iter().filter(|l| l.description.is_none()).count() as u64,
+        exclusions: corpus.exclusions.as_slice().to_vec(),
+    }
+}

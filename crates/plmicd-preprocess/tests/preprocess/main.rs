@@ -1,0 +1,10 @@
+//! The stage as a pipeline runs it, on small invented corpora.
+
+// Skipped tests say why.
+#![allow(clippy::print_stderr)]
+
+mod codiesp;
+mod errors;
+mod golden;
+mod mimic3;
+mod support;
