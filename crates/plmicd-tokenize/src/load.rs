@@ -1,0 +1,187 @@
+//! Any tokenizer folder of Hugging Face's layouts: `tokenizer.json` (older ones without `model.type` too), BERT's
+//! `vocab.txt`, RoBERTa's `vocab.json` with `merges.txt`.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use fs_err as fs;
+use plmicd_data::SpecialTokens;
+use plmicd_pipeline::{BadInput, StageError};
+use serde_json::{Map, Value};
+use tokenizers::models::bpe::BPE;
+use tokenizers::models::wordpiece::WordPiece;
+use tokenizers::normalizers::{BertNormalizer, Lowercase};
+use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::processors::bert::BertProcessing;
+use tokenizers::processors::roberta::RobertaProcessing;
+use tokenizers::{AddedToken, Tokenizer};
+
+use crate::special::{self, BERT, ROBERTA, Roles};
+
+/// Files that describe a tokenizer beside `tokenizer.json`; copied along where they exist.
+const COMPANIONS: [&str; 5] =
+    ["tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt"];
+
+/// A tokenizer ready to encode whole notes.
+pub struct Loaded {
+    /// Truncation and padding are off, whatever the file says.
+    pub tokenizer: Tokenizer,
+    /// Ids of the special tokens, size of the vocabulary.
+    pub special: SpecialTokens,
+    dir: Utf8PathBuf,
+}
+
+impl Loaded {
+    /// Reads the folder.
+    ///
+    /// # Errors
+    /// No known file, a damaged one, a named special token missing, more ids than the model beside it has
+    /// embeddings.
+    pub fn read(dir: &Utf8Path) -> Result<Self, StageError> {
+        let config = read_object(&dir.join("tokenizer_config.json"))?;
+        let map = read_object(&dir.join("special_tokens_map.json"))?;
+        let mut tokenizer = read_tokenizer(dir, config.as_ref())?;
+        tokenizer.with_padding(None);
+        tokenizer.with_truncation(None).map_err(|e| StageError::because("switching truncation off", e))?;
+        let special = special::find(&tokenizer, map.as_ref(), config.as_ref(), dir)?;
+        check_embeddings(dir, special.vocab_size)?;
+        Ok(Self { tokenizer, special, dir: dir.to_owned() })
+    }
+
+    /// Writes the tokenizer as used: `tokenizer.json`, and the files it came with.
+    pub fn write(&self, dir: &Utf8Path) -> Result<(), StageError> {
+        for name in COMPANIONS {
+            let source = self.dir.join(name);
+            if source.exists() {
+                // Not `copy`, which would carry over a store file's read-only mode.
+                fs::write(dir.join(name), fs::read(source)?)?;
+            }
+        }
+        write_tokenizer(&self.tokenizer, dir)
+    }
+}
+
+/// Writes `tokenizer.json`.
+pub fn write_tokenizer(tokenizer: &Tokenizer, dir: &Utf8Path) -> Result<(), StageError> {
+    let text = tokenizer.to_string(false).map_err(|e| StageError::because("writing tokenizer.json", e))?;
+    fs::write(dir.join("tokenizer.json"), text)?;
+    Ok(())
+}
+
+/// Reads the tokenizer of a folder; `config` is its `tokenizer_config.json`.
+pub fn read_tokenizer(dir: &Utf8Path, config: Option<&Map<String, Value>>) -> Result<Tokenizer, StageError> {
+    let (whole, words) = (dir.join("tokenizer.json"), dir.join("vocab.txt"));
+    let (pieces, merges) = (dir.join("vocab.json"), dir.join("merges.txt"));
+    if whole.exists() {
+        let bytes = fs::read(&whole)?;
+        return Tokenizer::from_bytes(bytes).map_err(|e| bad(&whole, "not a tokenizer we can read", &*e));
+    }
+    if words.exists() {
+        return bert(&words, config).map_err(|e| bad(&words, "not a WordPiece vocabulary", &*e));
+    }
+    if pieces.exists() && merges.exists() {
+        return roberta(&pieces, &merges, config)
+            .map_err(|e| bad(&pieces, "not a byte-level BPE vocabulary with its merges", &*e));
+    }
+    Err(BadInput::new(
+        dir,
+        "no tokenizer; expected tokenizer.json, or vocab.txt, or vocab.json with merges.txt",
+    )
+    .into())
+}
+
+fn bad(file: &Utf8Path, what: &str, error: &(dyn std::error::Error + 'static)) -> StageError {
+    BadInput::new(file, format!("{what}: {error}")).into()
+}
+
+/// As `transformers` builds `BertTokenizerFast` from `vocab.txt`.
+fn bert(vocabulary: &Utf8Path, config: Option<&Map<String, Value>>) -> tokenizers::Result<Tokenizer> {
+    let model = WordPiece::from_file(vocabulary.as_str()).unk_token(BERT.unk.to_owned()).build()?;
+    let mut tokenizer = Tokenizer::new(model);
+    let strip_accents = config.and_then(|config| config.get("strip_accents")?.as_bool());
+    tokenizer.with_normalizer(Some(BertNormalizer::new(
+        true,
+        flag(config, "tokenize_chinese_chars", true),
+        strip_accents,
+        flag(config, "do_lower_case", true),
+    )))?;
+    tokenizer.with_pre_tokenizer(Some(BertPreTokenizer));
+    let (cls, sep) = ends(&tokenizer, BERT)?;
+    tokenizer.with_post_processor(Some(BertProcessing::new(sep, cls)));
+    tokenizer.with_decoder(Some(tokenizers::decoders::wordpiece::WordPiece::default()));
+    add_special(&mut tokenizer, BERT)?;
+    Ok(tokenizer)
+}
+
+/// As `transformers` builds `RobertaTokenizerFast` from `vocab.json` and `merges.txt`.
+fn roberta(
+    vocabulary: &Utf8Path,
+    merges: &Utf8Path,
+    config: Option<&Map<String, Value>>,
+) -> tokenizers::Result<Tokenizer> {
+    let model = BPE::from_file(vocabulary.as_str(), merges.as_str()).build()?;
+    let mut tokenizer = Tokenizer::new(model);
+    if flag(config, "do_lower_case", false) {
+        tokenizer.with_normalizer(Some(Lowercase))?;
+    }
+    let add_prefix_space = flag(config, "add_prefix_space", false);
+    tokenizer.with_pre_tokenizer(Some(ByteLevel::default().add_prefix_space(add_prefix_space)));
+    let (cls, sep) = ends(&tokenizer, ROBERTA)?;
+    tokenizer.with_post_processor(Some(RobertaProcessing::new(sep, cls).add_prefix_space(add_prefix_space)));
+    tokenizer.with_decoder(Some(ByteLevel::default()));
+    add_special(&mut tokenizer, ROBERTA)?;
+    Ok(tokenizer)
+}
+
+fn flag(config: Option<&Map<String, Value>>, name: &str, default: bool) -> bool {
+    config.and_then(|config| config.get(name)?.as_bool()).unwrap_or(default)
+}
+
+type NamedId = (String, u32);
+
+fn ends(tokenizer: &Tokenizer, roles: Roles) -> tokenizers::Result<(NamedId, NamedId)> {
+    let named = |token: &str| -> tokenizers::Result<NamedId> {
+        let id = tokenizer.token_to_id(token).ok_or_else(|| format!("the token `{token}` is missing"))?;
+        Ok((token.to_owned(), id))
+    };
+    Ok((named(roles.cls)?, named(roles.sep)?))
+}
+
+/// Marks the special tokens that the vocabulary has, so that they are found in text before it is split. RoBERTa's
+/// mask takes the blank before it.
+fn add_special(tokenizer: &mut Tokenizer, roles: Roles) -> tokenizers::Result<()> {
+    let known: Vec<AddedToken> = roles
+        .entries()
+        .into_iter()
+        .filter(|(_, token)| tokenizer.token_to_id(token).is_some())
+        .map(|(_, token)| AddedToken::from(token, true).lstrip(token == ROBERTA.mask))
+        .collect();
+    tokenizer.add_special_tokens(known)?;
+    Ok(())
+}
+
+/// A JSON object, `None` if the file is absent.
+pub fn read_object(path: &Utf8Path) -> Result<Option<Map<String, Value>>, StageError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let object: Map<String, Value> = serde_json::from_slice(&fs::read(path)?).map_err(|error| {
+        BadInput::new(path, format!("not a JSON object: {error}")).line(error.line() as u64)
+    })?;
+    Ok(Some(object))
+}
+
+/// In a model folder, every id must have a row in the model's embedding table.
+fn check_embeddings(dir: &Utf8Path, vocab_size: usize) -> Result<(), StageError> {
+    let path = dir.join("config.json");
+    let rows = read_object(&path)?.and_then(|config| config.get("vocab_size")?.as_u64());
+    match rows {
+        Some(rows) if vocab_size as u64 > rows => Err(BadInput::new(
+            &path,
+            format!("the model has {rows} embeddings, its tokenizer {vocab_size} ids"),
+        )
+        .column("vocab_size")
+        .hint("the tokenizer files belong to another model")
+        .into()),
+        _ => Ok(()),
+    }
+}

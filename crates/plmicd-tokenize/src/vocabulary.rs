@@ -1,0 +1,213 @@
+//! The stage `vocabulary`: a tokenizer learnt from the training notes.
+
+use std::collections::{BTreeMap, HashMap};
+
+use camino::Utf8Path;
+use fs_err as fs;
+use plmicd_data::{NoteWriter, kind, write_json};
+use plmicd_pipeline::{BadInput, ConfigIssue, InputSpec, Stage, StageContext, StageError};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::{Map, Value, json};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+
+use crate::config::{VocabularyConfig, VocabularyModel};
+use crate::load::{read_tokenizer, write_tokenizer};
+use crate::merges::{Learnt, Word, learn};
+use crate::special::{BERT, ROBERTA, Roles};
+use crate::word_counts;
+
+/// WordPiece's mark of pieces that continue a word.
+const CONTINUING: &str = "##";
+
+/// Characters a WordPiece vocabulary learns at most; words with rarer ones become the unknown token.
+const MAX_ALPHABET: usize = 1000;
+
+/// Longer words become the unknown token in BERT's tokenizer, so nothing is learnt from them.
+const MAX_WORD_CHARS: usize = 100;
+
+/// Training notes to `tokenizer`, in Hugging Face layout.
+#[derive(Clone, Copy, Debug)]
+pub struct Vocabulary;
+
+impl Stage for Vocabulary {
+    type Config = VocabularyConfig;
+
+    const NAME: &'static str = "vocabulary";
+    const VERSION: u32 = 1;
+    const OUTPUT: &'static str = kind::TOKENIZER;
+    const SCHEMA: u32 = 1;
+    const SUMMARY: &'static str = "A WordPiece or byte-level BPE tokenizer learnt from the training notes";
+
+    fn inputs() -> &'static [InputSpec] {
+        const INPUTS: [InputSpec; 1] = [InputSpec::required("notes", &[kind::NOTES])];
+        &INPUTS
+    }
+
+    fn check(config: &Self::Config, _wired: &[&str]) -> Vec<ConfigIssue> {
+        config.issues()
+    }
+
+    fn run(config: &Self::Config, context: &StageContext<'_>) -> Result<(), StageError> {
+        let notes = context.input("notes")?.file(NoteWriter::FILE);
+        let (counts, num_notes) =
+            word_counts::count(&notes, config.split, config.model, config.lowercase, context)?;
+        if counts.is_empty() {
+            let message =
+                format!("the {} split has {num_notes} notes and no words to learn from", config.split);
+            return Err(BadInput::new(notes, message).into());
+        }
+        let distinct = counts.len();
+        let (start, words) = match config.model {
+            VocabularyModel::Wordpiece => wordpiece_start(counts),
+            VocabularyModel::ByteLevelBpe => byte_level_start(counts),
+        };
+        if start.len() > config.size {
+            return Err(StageError::failed(format!(
+                "size = {} is too small: special tokens and single characters take {} entries",
+                config.size,
+                start.len()
+            )));
+        }
+        let prefix = match config.model {
+            VocabularyModel::Wordpiece => CONTINUING,
+            VocabularyModel::ByteLevelBpe => "",
+        };
+        let learnt = learn(words, start, prefix, config.size, config.min_frequency, |size| {
+            context.progress("learning pieces", size as u64, Some(config.size as u64), "pieces");
+            context.check_interrupt()
+        })?;
+        context.note(format!(
+            "{} entries learnt from {distinct} distinct words of {num_notes} notes",
+            learnt.pieces.len()
+        ));
+        if learnt.pieces.len() < config.size {
+            context.warn(format!(
+                "the notes give only {} of {} entries (no further pair occurs {} times)",
+                learnt.pieces.len(),
+                config.size,
+                config.min_frequency
+            ));
+        }
+        write(config, &learnt, context.output_dir())
+    }
+}
+
+/// Special tokens, then every character alone and as a continuation, by code point.
+fn wordpiece_start(counts: BTreeMap<String, u64>) -> (Vec<String>, Vec<Word>) {
+    let mut frequency: BTreeMap<char, u64> = BTreeMap::new();
+    for (word, count) in &counts {
+        for c in word.chars() {
+            *frequency.entry(c).or_default() += count;
+        }
+    }
+    let mut alphabet: Vec<(char, u64)> = frequency.into_iter().collect();
+    alphabet.sort_by_key(|&(c, count)| (std::cmp::Reverse(count), c));
+    alphabet.truncate(MAX_ALPHABET);
+    alphabet.sort_unstable();
+    let alphabet: Vec<char> = alphabet.into_iter().map(|(c, _)| c).collect();
+
+    let mut pieces: Vec<String> =
+        [BERT.pad, BERT.unk, BERT.cls, BERT.sep, BERT.mask].map(str::to_owned).to_vec();
+    let first = pieces.len() as u32;
+    pieces.extend(alphabet.iter().map(|c| c.to_string()));
+    pieces.extend(alphabet.iter().map(|c| format!("{CONTINUING}{c}")));
+    let position: HashMap<char, u32> = alphabet.iter().copied().zip(0..).collect();
+    let continuing = first + alphabet.len() as u32;
+    let words = counts.into_iter().filter_map(|(word, count)| {
+        if word.chars().nth(MAX_WORD_CHARS).is_some() {
+            return None;
+        }
+        let pieces = word
+            .chars()
+            .enumerate()
+            .map(|(i, c)| Some(position.get(&c)? + if i == 0 { first } else { continuing }))
+            .collect::<Option<Vec<u32>>>()?;
+        Some(Word { pieces, count })
+    });
+    let words = words.collect();
+    (pieces, words)
+}
+
+/// Special tokens, then the 256 bytes by their stand-in characters.
+fn byte_level_start(counts: BTreeMap<String, u64>) -> (Vec<String>, Vec<Word>) {
+    let mut alphabet: Vec<char> = ByteLevel::alphabet().into_iter().collect();
+    alphabet.sort_unstable();
+    let mut pieces: Vec<String> =
+        [ROBERTA.cls, ROBERTA.pad, ROBERTA.sep, ROBERTA.unk, ROBERTA.mask].map(str::to_owned).to_vec();
+    let first = pieces.len() as u32;
+    pieces.extend(alphabet.iter().map(|c| c.to_string()));
+    let position: HashMap<char, u32> = alphabet.into_iter().zip(first..).collect();
+    let words = counts
+        .into_iter()
+        .map(|(word, count)| Word { pieces: word.chars().map(|c| position[&c]).collect(), count })
+        .collect();
+    (pieces, words)
+}
+
+/// Vocabulary files first; `tokenizer.json` is then what any reader makes of them.
+fn write(config: &VocabularyConfig, learnt: &Learnt, dir: &Utf8Path) -> Result<(), StageError> {
+    let roles = match config.model {
+        VocabularyModel::Wordpiece => {
+            fs::write(dir.join("vocab.txt"), learnt.pieces.join("\n") + "\n")?;
+            BERT
+        }
+        VocabularyModel::ByteLevelBpe => {
+            json_file(dir, "vocab.json", &Ids(&learnt.pieces))?;
+            let mut merges = "#version: 0.2\n".to_owned();
+            for &(a, b) in &learnt.merges {
+                merges += &format!("{} {}\n", learnt.pieces[a as usize], learnt.pieces[b as usize]);
+            }
+            fs::write(dir.join("merges.txt"), merges)?;
+            ROBERTA
+        }
+    };
+    let settings = tokenizer_config(config, roles);
+    json_file(dir, "tokenizer_config.json", &settings)?;
+    json_file(dir, "special_tokens_map.json", &special_tokens_map(roles))?;
+    let settings: Map<String, Value> = settings.into_iter().collect();
+    let tokenizer = read_tokenizer(dir, Some(&settings))?;
+    write_tokenizer(&tokenizer, dir)
+}
+
+fn json_file(dir: &Utf8Path, name: &str, value: &impl Serialize) -> Result<(), StageError> {
+    write_json(&dir.join(name), value).map_err(|e| StageError::because("writing the tokenizer", e))
+}
+
+fn special_tokens_map(roles: Roles) -> BTreeMap<String, Value> {
+    roles.entries().into_iter().map(|(role, token)| (role.to_owned(), json!(token))).collect()
+}
+
+/// What `transformers` reads beside `tokenizer.json`.
+fn tokenizer_config(config: &VocabularyConfig, roles: Roles) -> BTreeMap<String, Value> {
+    let mut settings = special_tokens_map(roles);
+    settings.insert("do_lower_case".to_owned(), json!(config.lowercase));
+    let class = match config.model {
+        VocabularyModel::Wordpiece => {
+            settings.insert("strip_accents".to_owned(), Value::Null);
+            settings.insert("tokenize_chinese_chars".to_owned(), json!(true));
+            "BertTokenizer"
+        }
+        VocabularyModel::ByteLevelBpe => {
+            settings.insert("add_prefix_space".to_owned(), json!(false));
+            settings.insert("bos_token".to_owned(), json!(roles.cls));
+            settings.insert("eos_token".to_owned(), json!(roles.sep));
+            // RobertaTokenizer has no lower-casing; the generic class takes `tokenizer.json` as it is.
+            if config.lowercase { "PreTrainedTokenizerFast" } else { "RobertaTokenizer" }
+        }
+    };
+    settings.insert("tokenizer_class".to_owned(), json!(class));
+    settings
+}
+
+/// `vocab.json` in the order of the ids.
+struct Ids<'a>(&'a [String]);
+
+impl Serialize for Ids<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (id, piece) in self.0.iter().enumerate() {
+            map.serialize_entry(piece, &id)?;
+        }
+        map.end()
+    }
+}
