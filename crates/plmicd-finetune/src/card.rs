@@ -1,0 +1,112 @@
+//! The model card: `README.md` of a `model`.
+
+use std::fmt::Write as _;
+
+use plmicd_data::{LabelSpace, TrainingHistory};
+use plmicd_nn::{EncoderConfig, Padding};
+
+use crate::config::{FinetuneConfig, LabelInit};
+use crate::notes::NoteSet;
+
+/// What the card tells. It holds counts and figures only, and no times, so that equal models have equal cards.
+pub(crate) struct Card<'a> {
+    pub config: &'a FinetuneConfig,
+    pub encoder: &'a EncoderConfig,
+    pub pretrained: bool,
+    pub restricted: bool,
+    pub labels: &'a LabelSpace,
+    pub train: &'a NoteSet,
+    pub dev: Option<&'a NoteSet>,
+    pub history: &'a TrainingHistory,
+}
+
+impl Card<'_> {
+    /// The card as Markdown.
+    pub fn to_markdown(&self) -> String {
+        let mut text = String::from(
+            "# PLM-ICD model\n\nAssigns ICD codes to clinical notes: a pretrained transformer reads a note in segments, and label attention reads the states of all of them, one query per code.\n\n",
+        );
+        if self.restricted {
+            text.push_str("**Restricted.** Trained on data under a use agreement, and itself subject to it: weights can hold traces of notes. Do not pass it on.\n\n");
+        }
+        text.push_str("## Model\n\n| | |\n|---|---|\n");
+        let (config, encoder) = (self.config, self.encoder);
+        let source = if self.pretrained { "pretrained" } else { "trained from nothing" };
+        let head = match config.label_init {
+            LabelInit::Random => "random start",
+            LabelInit::Descriptions => "started from the codes' descriptions",
+        };
+        let padding = match config.padding {
+            Padding::Mask => "masked in label attention",
+            Padding::Attend => "attended, as in the published implementation",
+        };
+        let rows = [
+            (
+                "encoder",
+                format!(
+                    "{} ({source}), {} layers, width {}, vocabulary {}",
+                    encoder.model_type, encoder.num_hidden_layers, encoder.hidden_size, encoder.vocab_size
+                ),
+            ),
+            ("label attention", format!("LAAT, {} labels, {head}", self.labels.len())),
+            ("reads", format!("{} tokens in segments of {}", config.max_length, config.segment_length)),
+            ("padding", padding.to_owned()),
+            ("parameters", self.history.parameters.to_string()),
+        ];
+        table(&mut text, &rows);
+        text.push_str("\n## Data\n\n| split | notes | cut to length | without labels | labels present |\n|---|---:|---:|---:|---:|\n");
+        for (split, notes) in [("train", Some(self.train)), ("dev", self.dev)] {
+            if let Some(notes) = notes {
+                let (count, cut) = (notes.len(), notes.cut);
+                let (bare, present) = (notes.without_labels(), notes.labels_present);
+                let _ = writeln!(text, "| {split} | {count} | {cut} | {bare} | {present} |");
+            }
+        }
+        self.training(&mut text);
+        text.push_str(LIMITS);
+        text
+    }
+
+    fn training(&self, text: &mut String) {
+        let (config, history) = (self.config, self.history);
+        let optimizer = &config.optimizer;
+        text.push_str("\n## Training\n\n| | |\n|---|---|\n");
+        let mut rate = format!("{}", optimizer.learning_rate);
+        if let Some(head) = optimizer.head_learning_rate {
+            let _ = write!(rate, " (label attention {head})");
+        }
+        let stopped = if history.stopped_early { ", stopped early" } else { "" };
+        let rows = [
+            ("learning rate", rate),
+            ("notes per update", (config.batch_size * config.accumulation).to_string()),
+            ("updates", history.total_steps.to_string()),
+            ("epochs", format!("{}{stopped}; weights of epoch {}", history.epochs.len(), history.best_epoch)),
+            ("seed", history.seed.to_string()),
+        ];
+        table(text, &rows);
+        let best = history.epochs.iter().find(|epoch| epoch.epoch == history.best_epoch);
+        let Some(best) = best.filter(|epoch| !epoch.dev.is_empty()) else { return };
+        text.push_str("\n## On the dev notes\n\n| figure | value |\n|---|---:|\n");
+        for (name, value) in &best.dev {
+            let _ = writeln!(text, "| {name} | {value:.4} |");
+        }
+        text.push_str(
+            "\n`micro_f1` is taken at its best `threshold`. Figures on test notes are in the evaluation.\n",
+        );
+    }
+}
+
+fn table(text: &mut String, rows: &[(&str, String)]) {
+    for (name, value) in rows {
+        let _ = writeln!(text, "| {name} | {value} |");
+    }
+}
+
+const LIMITS: &str = "
+## Use and limits
+
+- A suggestion for trained coders, not a decision: every code needs a person's review.
+- It knows only the codes in `labels.json`, and rare ones badly.
+- It was fitted to the notes named above; other hospitals, note types and coding years differ.
+- Scores are not calibrated probabilities, and a threshold belongs to the data it was chosen on.
+";

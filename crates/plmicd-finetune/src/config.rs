@@ -1,0 +1,307 @@
+//! Settings of the stage, and what can be said against them before anything runs.
+
+use plmicd_nn::{DescriptionInit, EncoderConfig, ModelConfig, Padding, Projection};
+use plmicd_pipeline::ConfigIssue;
+use plmicd_train::{OptimizerConfig, Order, TrainerConfig};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Where label queries and output vectors start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LabelInit {
+    /// From normal(0, `initializer_range`), as published.
+    #[default]
+    Random,
+    /// From the encoder's states of each code's description: decides everything where training notes are few.
+    Descriptions,
+}
+
+/// How descriptions become label vectors: `v` is the mean token state of a description, scaled to length 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DescriptionScales {
+    /// The query row is this times `v`.
+    pub query: f64,
+    /// The output row is this times `v`.
+    pub output: f64,
+    /// Every output bias: negative, since most codes are absent from most notes.
+    pub bias: f64,
+}
+
+impl Default for DescriptionScales {
+    fn default() -> Self {
+        Self { query: 2.0, output: 0.5, bias: -2.5 }
+    }
+}
+
+/// Which epoch's weights are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BestMetric {
+    /// That of the highest dev micro F1, each epoch at its own best threshold.
+    #[default]
+    MicroF1,
+    /// The last one's, as in the published training. Needs no dev split.
+    LastEpoch,
+}
+
+/// Number format of the computation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// 32-bit floating point throughout.
+    #[default]
+    Fp32,
+}
+
+/// A BERT encoder to be trained from nothing, where the pipeline wires no `encoder`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct EncoderShape {
+    /// Width of the token states (D). A multiple of `num_attention_heads`.
+    pub hidden_size: usize,
+    /// Transformer layers.
+    pub num_hidden_layers: usize,
+    /// Attention heads of a layer (H).
+    pub num_attention_heads: usize,
+    /// Width of the feed-forward layers.
+    pub intermediate_size: usize,
+}
+
+impl Default for EncoderShape {
+    fn default() -> Self {
+        Self { hidden_size: 256, num_hidden_layers: 4, num_attention_heads: 4, intermediate_size: 1024 }
+    }
+}
+
+/// Settings of the stage `finetune`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct FinetuneConfig {
+    /// Tokens of a note that are read, start and end token included; the rest is cut off.
+    pub max_length: usize,
+    /// Tokens of a segment (C): what the encoder sees at once.
+    pub segment_length: usize,
+    /// Whether label attention sees padding: `mask` (a note's scores depend on the note alone), or `attend` as
+    /// published.
+    pub padding: Padding,
+    /// What stands between token states and label queries: `tanh` as published, or `identity`, which leaves queries
+    /// and tokens in one space and so goes with `label_init = "descriptions"`.
+    pub projection: Projection,
+    /// Where label vectors start: `random`, or `descriptions`.
+    pub label_init: LabelInit,
+    /// How descriptions become label vectors.
+    pub description_scales: DescriptionScales,
+    /// The encoder to train from nothing where none is wired.
+    pub encoder: Option<EncoderShape>,
+    /// Dropout of the encoder's layers and attention; the encoder's own setting (0.1 from nothing) where absent.
+    pub dropout: Option<f64>,
+    /// Passes over the training notes, at most.
+    pub epochs: u32,
+    /// Updates at which to stop even inside an epoch; the schedule then ends there too.
+    pub max_steps: Option<u64>,
+    /// Notes that go through the model at once.
+    pub batch_size: usize,
+    /// Batches per update: `batch_size` times this is the batch in the sense of the papers.
+    pub accumulation: usize,
+    /// Order of the notes: `similar-length`, `shuffled`, or `as-stored`.
+    pub order: Order,
+    /// Optimizer, learning rates and schedule.
+    pub optimizer: OptimizerConfig,
+    /// Which epoch's weights are kept: `micro_f1` or `last_epoch`.
+    pub best_metric: BestMetric,
+    /// Epochs without a better dev micro F1 after which training stops; 0 never stops early.
+    pub early_stopping_patience: u32,
+    /// Number format: `fp32`.
+    pub precision: Precision,
+    /// Decides everything random: initial weights, order of the notes, dropout.
+    pub seed: u64,
+}
+
+impl Default for FinetuneConfig {
+    fn default() -> Self {
+        Self {
+            max_length: 3072,
+            segment_length: 128,
+            padding: Padding::Mask,
+            projection: Projection::Tanh,
+            label_init: LabelInit::Random,
+            description_scales: DescriptionScales::default(),
+            encoder: None,
+            dropout: None,
+            epochs: 20,
+            max_steps: None,
+            batch_size: 8,
+            accumulation: 1,
+            order: Order::SimilarLength,
+            optimizer: OptimizerConfig::default(),
+            best_metric: BestMetric::MicroF1,
+            early_stopping_patience: 0,
+            precision: Precision::Fp32,
+            seed: 1,
+        }
+    }
+}
+
+impl FinetuneConfig {
+    /// What the types cannot express. `encoder_wired`: the pipeline fills the input `encoder`.
+    pub(crate) fn issues(&self, encoder_wired: bool) -> Vec<ConfigIssue> {
+        let mut issues = Vec::new();
+        let mut require = |ok: bool, path: &str, message: &str| {
+            if !ok {
+                issues.push(ConfigIssue::new(path, message));
+            }
+        };
+        require(self.segment_length >= 4, "segment_length", "expected at least 4 tokens");
+        require(
+            self.max_length >= self.segment_length,
+            "max_length",
+            "expected at least one segment: no less than segment_length",
+        );
+        require(self.epochs > 0, "epochs", "expected at least 1");
+        require(self.max_steps != Some(0), "max_steps", "expected at least 1");
+        require(self.batch_size > 0, "batch_size", "expected at least 1");
+        require(self.accumulation > 0, "accumulation", "expected at least 1");
+        if let Some(dropout) = self.dropout {
+            require(
+                (0.0..1.0).contains(&dropout),
+                "dropout",
+                "expected a share from 0 up to, not including, 1",
+            );
+        }
+        let scales = &self.description_scales;
+        let finite = scales.query.is_finite() && scales.output.is_finite() && scales.bias.is_finite();
+        require(finite, "description_scales", "expected finite numbers");
+        require(
+            self.early_stopping_patience == 0 || self.best_metric != BestMetric::LastEpoch,
+            "early_stopping_patience",
+            "early stopping needs a dev metric, but best_metric = \"last_epoch\"",
+        );
+        if let Some(shape) = &self.encoder {
+            require(
+                !encoder_wired,
+                "encoder",
+                "an encoder to train from nothing, but the input `encoder` is wired: remove one of the two",
+            );
+            let sizes = [
+                ("hidden_size", shape.hidden_size),
+                ("num_hidden_layers", shape.num_hidden_layers),
+                ("num_attention_heads", shape.num_attention_heads),
+                ("intermediate_size", shape.intermediate_size),
+            ];
+            for (name, size) in sizes {
+                require(size > 0, &format!("encoder.{name}"), "expected at least 1");
+            }
+            require(
+                shape.num_attention_heads == 0 || shape.hidden_size.is_multiple_of(shape.num_attention_heads),
+                "encoder.hidden_size",
+                "expected a multiple of num_attention_heads",
+            );
+        }
+        for (field, message) in self.optimizer.issues() {
+            issues.push(ConfigIssue::new(format!("optimizer.{field}"), message));
+        }
+        issues
+    }
+
+    /// The model's part of the settings.
+    pub(crate) fn model(&self) -> ModelConfig {
+        ModelConfig {
+            segment_length: self.segment_length,
+            max_length: self.max_length,
+            padding: self.padding,
+            projection: self.projection,
+            ..ModelConfig::default()
+        }
+    }
+
+    /// The encoder to train from nothing, over a vocabulary of this size.
+    pub(crate) fn fresh_encoder(&self, vocab_size: usize, pad: i32) -> EncoderConfig {
+        let shape = self.encoder.clone().unwrap_or_default();
+        let base = EncoderConfig::small(
+            vocab_size as i64,
+            shape.hidden_size as i64,
+            shape.num_hidden_layers as i64,
+            shape.num_attention_heads as i64,
+        );
+        EncoderConfig {
+            intermediate_size: shape.intermediate_size as i64,
+            max_position_embeddings: base.max_position_embeddings.max(self.segment_length as i64),
+            pad_token_id: i64::from(pad),
+            ..base
+        }
+    }
+
+    /// How descriptions become label vectors.
+    pub(crate) fn description_init(&self) -> DescriptionInit {
+        let DescriptionScales { query, output, bias } = self.description_scales;
+        DescriptionInit { query_scale: query, output_scale: output, bias }
+    }
+
+    /// The trainer's part of the settings.
+    pub(crate) fn trainer(&self) -> TrainerConfig {
+        TrainerConfig {
+            epochs: self.epochs,
+            max_steps: self.max_steps,
+            batch_size: self.batch_size,
+            accumulation: self.accumulation,
+            order: self.order,
+            seed: self.seed,
+            optimizer: self.optimizer.clone(),
+            best_metric: match self.best_metric {
+                BestMetric::MicroF1 => Some("micro_f1".to_owned()),
+                BestMetric::LastEpoch => None,
+            },
+            early_stopping_patience: self.early_stopping_patience,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paths(config: &FinetuneConfig, encoder_wired: bool) -> Vec<String> {
+        config.issues(encoder_wired).into_iter().map(|issue| issue.path).collect()
+    }
+
+    #[test]
+    fn defaults_are_sound_and_survive_json() {
+        let config = FinetuneConfig::default();
+        assert!(paths(&config, true).is_empty() && paths(&config, false).is_empty());
+        let json = serde_json::to_string(&config).expect("plain data");
+        assert_eq!(serde_json::from_str::<FinetuneConfig>(&json).expect("its own output"), config);
+        assert_eq!(serde_json::from_str::<FinetuneConfig>("{}").expect("all defaults"), config);
+    }
+
+    #[test]
+    fn each_wrong_value_is_located() {
+        let check = |change: fn(&mut FinetuneConfig), expected: &str| {
+            let mut config = FinetuneConfig::default();
+            change(&mut config);
+            assert_eq!(paths(&config, true), [expected]);
+        };
+        check(|c| c.segment_length = 2, "segment_length");
+        check(|c| c.max_length = 100, "max_length");
+        check(|c| c.batch_size = 0, "batch_size");
+        check(|c| c.accumulation = 0, "accumulation");
+        check(|c| c.epochs = 0, "epochs");
+        check(|c| c.dropout = Some(1.0), "dropout");
+        check(|c| c.optimizer.learning_rate = -1.0, "optimizer.learning_rate");
+        check(|c| c.optimizer.betas = [0.9, 1.0], "optimizer.betas");
+        check(|c| c.encoder = Some(EncoderShape::default()), "encoder");
+        let early = |c: &mut FinetuneConfig| {
+            c.best_metric = BestMetric::LastEpoch;
+            c.early_stopping_patience = 2;
+        };
+        check(early, "early_stopping_patience");
+    }
+
+    #[test]
+    fn heads_must_divide_the_width_of_a_fresh_encoder() {
+        let shape = EncoderShape { hidden_size: 100, num_attention_heads: 3, ..EncoderShape::default() };
+        let config = FinetuneConfig { encoder: Some(shape), ..FinetuneConfig::default() };
+        assert_eq!(paths(&config, false), ["encoder.hidden_size"]);
+    }
+}

@@ -1,0 +1,100 @@
+//! Scoring the dev notes after an epoch, through the same path as prediction.
+
+use std::collections::BTreeMap;
+
+use plmicd_metrics::{Ranking, Scope, Scored, Truth};
+use plmicd_nn::{INFERENCE_TOKENS, LabelTargets, PlmIcd, SpecialTokens, inference_batches};
+use plmicd_train::{Cause, Observer, TrainError};
+use tch::{Kind, Tensor};
+
+use crate::notes::NoteSet;
+use crate::pairs::PairPool;
+
+/// Where precision at k is taken.
+const KS: [usize; 3] = [5, 8, 15];
+
+/// Figures on the dev notes: `loss`, `micro_f1` at the best `threshold`, `precision_at_5`, `_8`, `_15`,
+/// `mean_average_precision`. Memory does not grow with the number of notes beyond what [`PairPool`] keeps.
+pub(crate) fn evaluate(
+    model: &PlmIcd,
+    notes: &NoteSet,
+    specials: &SpecialTokens,
+    observer: &dyn Observer,
+) -> Result<BTreeMap<String, f64>, TrainError> {
+    let config = model.config();
+    let plan = inference_batches(&notes.lengths, config.segment_length, INFERENCE_TOKENS, config.padding);
+    let mut sums = Sums::default();
+    let mut done = 0;
+    for batch in plan {
+        if observer.interrupted() {
+            return Err(TrainError::Interrupted);
+        }
+        sums.add(model, notes, &batch, specials)
+            .map_err(|source| TrainError::task("scoring dev notes", source))?;
+        done += batch.len() as u64;
+        observer.evaluating(done, notes.len() as u64);
+    }
+    sums.finish(notes.len()).map_err(|source| TrainError::task("evaluating dev scores", source))
+}
+
+/// Sums over notes, and the pairs.
+struct Sums {
+    pairs: PairPool,
+    loss: f64,
+    precision_at: [f64; KS.len()],
+    average_precision: f64,
+}
+
+impl Default for Sums {
+    fn default() -> Self {
+        Self { pairs: PairPool::new(), loss: 0.0, precision_at: [0.0; KS.len()], average_precision: 0.0 }
+    }
+}
+
+impl Sums {
+    fn add(
+        &mut self,
+        model: &PlmIcd,
+        notes: &NoteSet,
+        batch: &[usize],
+        specials: &SpecialTokens,
+    ) -> Result<(), Cause> {
+        let labels = model.num_labels();
+        let tokens: Vec<&[i32]> = batch.iter().map(|&note| notes.tokens[note].as_slice()).collect();
+        let rows: Vec<&[i32]> = batch.iter().map(|&note| notes.labels[note].as_slice()).collect();
+        let targets = LabelTargets::from_indices(&rows, labels, model.device())?;
+        let (scores, loss) = tch::no_grad(|| -> Result<(Tensor, f64), Cause> {
+            let logits = model.logits(&model.batch(&tokens, specials)?);
+            let loss = model.config().loss.elementwise(&logits, targets.tensor()).mean(Kind::Double);
+            Ok((logits.sigmoid(), f64::try_from(loss)?))
+        })?;
+        let scores = Vec::<f32>::try_from(scores.flatten(0, 1))?;
+        let truth = Truth::new(labels, &rows)?;
+        let ranking = Ranking::new(&Scored::new(&scores, &truth)?, &Scope::everything(&truth));
+        let size = batch.len() as f64;
+        self.loss += loss * size;
+        for (sum, k) in self.precision_at.iter_mut().zip(KS) {
+            *sum += ranking.precision_at(k) * size;
+        }
+        self.average_precision += ranking.mean_average_precision() * size;
+        for (row, truth) in scores.chunks(labels).zip(rows) {
+            self.pairs.add(row, truth);
+        }
+        Ok(())
+    }
+
+    fn finish(self, notes: usize) -> Result<BTreeMap<String, f64>, Cause> {
+        let best = self.pairs.best_threshold()?;
+        let mean = |sum: f64| sum / notes as f64;
+        let mut figures = BTreeMap::from([
+            ("loss".to_owned(), mean(self.loss)),
+            ("micro_f1".to_owned(), best.value),
+            ("threshold".to_owned(), f64::from(best.threshold)),
+            ("mean_average_precision".to_owned(), mean(self.average_precision)),
+        ]);
+        for (sum, k) in self.precision_at.into_iter().zip(KS) {
+            figures.insert(format!("precision_at_{k}"), mean(sum));
+        }
+        Ok(figures)
+    }
+}

@@ -1,0 +1,49 @@
+//! Training notes as batches of segments, made on the trainer's other thread.
+
+use plmicd_nn::{LabelTargets, ModelConfig, SegmentBatch, SpecialTokens, with_special_tokens};
+use plmicd_train::{BatchSource, Cause};
+use tch::Device;
+
+use crate::notes::NoteSet;
+
+/// A batch as the model takes it.
+pub(crate) struct NoteBatch {
+    pub segments: SegmentBatch,
+    pub truth: LabelTargets,
+}
+
+/// Makes batches of some notes of a set.
+pub(crate) struct NoteSource<'a> {
+    pub notes: &'a NoteSet,
+    pub num_labels: usize,
+    pub specials: SpecialTokens,
+    pub model: &'a ModelConfig,
+    pub device: Device,
+}
+
+impl BatchSource for NoteSource<'_> {
+    type Batch = NoteBatch;
+
+    fn lengths(&self) -> Vec<u32> {
+        self.notes.lengths.iter().map(|&length| length as u32).collect()
+    }
+
+    fn batch(&self, examples: &[usize]) -> Result<NoteBatch, Cause> {
+        let framed: Vec<Vec<i64>> = examples
+            .iter()
+            .map(|&note| with_special_tokens(&self.notes.tokens[note], self.model.max_length, &self.specials))
+            .collect();
+        let labels: Vec<&[i32]> = examples.iter().map(|&note| self.notes.labels[note].as_slice()).collect();
+        let model = self.model;
+        Ok(NoteBatch {
+            segments: SegmentBatch::new(
+                &framed,
+                model.segment_length,
+                self.specials.pad,
+                model.padding,
+                self.device,
+            )?,
+            truth: LabelTargets::from_indices(&labels, self.num_labels, self.device)?,
+        })
+    }
+}

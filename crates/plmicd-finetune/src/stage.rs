@@ -1,0 +1,151 @@
+//! The stage, top to bottom.
+
+use std::time::Duration;
+
+use plmicd_data::{LabelSpace, SpecialTokens, Split, TrainingHistory, kind};
+use plmicd_pipeline::{BadInput, ConfigIssue, InputSpec, Stage, StageContext, StageError};
+use plmicd_train::{Checkpoints, TrainError, Trainer};
+
+use crate::card::Card;
+use crate::config::{BestMetric, FinetuneConfig};
+use crate::notes::{Limits, NoteSet};
+use crate::observer::ContextObserver;
+use crate::output;
+use crate::source::NoteSource;
+use crate::start;
+use crate::task::FinetuneTask;
+
+/// Token shards, and an encoder if there is one, to a `model`.
+#[derive(Clone, Copy, Debug)]
+pub struct Finetune;
+
+impl Stage for Finetune {
+    type Config = FinetuneConfig;
+
+    const NAME: &'static str = "finetune";
+    const VERSION: u32 = 1;
+    const OUTPUT: &'static str = kind::MODEL;
+    const SCHEMA: u32 = 1;
+    const SUMMARY: &'static str =
+        "Fine-tunes PLM-ICD: an encoder over segments, label attention over the note";
+
+    fn inputs() -> &'static [InputSpec] {
+        const INPUTS: [InputSpec; 2] = [
+            InputSpec::required("shards", &[kind::TOKEN_SHARDS]),
+            InputSpec::optional("encoder", &[kind::HF_MODEL, kind::ENCODER]),
+        ];
+        &INPUTS
+    }
+
+    fn check(config: &Self::Config, wired: &[&str]) -> Vec<ConfigIssue> {
+        config.issues(wired.contains(&"encoder"))
+    }
+
+    fn run(config: &Self::Config, context: &StageContext<'_>) -> Result<(), StageError> {
+        let shards = context.input("shards")?;
+        let encoder = context.optional_input("encoder");
+        let device = plmicd_torch::resolve_device(&context.runtime().device)
+            .map_err(|error| StageError::because("choosing the device", error))?;
+        plmicd_torch::set_intra_op_threads(context.runtime().thread_count());
+
+        // Everything that can be wrong with the inputs shows here, before anything long.
+        let read = |error| StageError::because("reading the token shards", error);
+        let labels = LabelSpace::read(&shards.file(LabelSpace::FILE)).map_err(read)?;
+        if labels.is_empty() {
+            return Err(BadInput::new(shards.file(LabelSpace::FILE), "the label space is empty").into());
+        }
+        let path = shards.file(SpecialTokens::FILE);
+        let tokens = SpecialTokens::read(&path).map_err(read)?;
+        let specials = start::model_specials(&path, &tokens)?;
+        let shape = start::encoder_config(config, encoder, &tokens, context)?;
+        let limits = Limits {
+            vocab_size: tokens.vocab_size,
+            num_labels: labels.len(),
+            max_length: config.max_length,
+            specials,
+        };
+        let train = NoteSet::read(&shards.dir, Split::Train, &limits, context)?;
+        let dev = match config.best_metric {
+            BestMetric::MicroF1 => Some(NoteSet::read(&shards.dir, Split::Dev, &limits, context)?),
+            BestMetric::LastEpoch if has_dev(&shards.dir) => {
+                Some(NoteSet::read(&shards.dir, Split::Dev, &limits, context)?)
+            }
+            BestMetric::LastEpoch => None,
+        };
+        report(&train, dev.as_ref(), labels.len(), context);
+
+        let model = start::model(config, &shape, shards, &labels, &specials, device, context)?;
+        let model_config = model.config().clone();
+        let source =
+            NoteSource { notes: &train, num_labels: labels.len(), specials, model: &model_config, device };
+        let mut task = FinetuneTask { model, dev: dev.as_ref(), specials };
+        let trainer = Trainer {
+            config: config.trainer(),
+            checkpoints: Checkpoints {
+                dir: context.work_dir().join("checkpoints"),
+                every: Duration::from_secs(context.runtime().checkpoint_seconds),
+                identity: identity(config, context)?,
+            },
+        };
+        let outcome =
+            trainer.run(&mut task, &source, &ContextObserver(context)).map_err(|error| match error {
+                TrainError::Interrupted => StageError::Interrupted,
+                error => StageError::because("training", error),
+            })?;
+
+        let out = context.output_dir();
+        let write = |error| StageError::because("writing the model", error);
+        task.model.save(out).map_err(|error| StageError::because("writing the model", error))?;
+        labels.write(&out.join(LabelSpace::FILE)).map_err(write)?;
+        let history = output::history(&outcome, config.seed);
+        history.write(&out.join(TrainingHistory::FILE)).map_err(write)?;
+        output::copy_tokenizer(shards, out)?;
+        let card = Card {
+            config,
+            encoder: &shape,
+            pretrained: encoder.is_some(),
+            restricted: context.restricted(),
+            labels: &labels,
+            train: &train,
+            dev: dev.as_ref(),
+            history: &history,
+        };
+        fs_err::write(out.join("README.md"), card.to_markdown())?;
+        Ok(())
+    }
+}
+
+/// Whether the shards have a dev split.
+fn has_dev(dir: &camino::Utf8Path) -> bool {
+    dir.join(format!("{}-00000.parquet", Split::Dev)).exists()
+}
+
+/// Says what was read, and warns of what is likely a mistake.
+fn report(train: &NoteSet, dev: Option<&NoteSet>, labels: usize, context: &StageContext<'_>) {
+    for (split, notes) in [(Split::Train, Some(train)), (Split::Dev, dev)] {
+        let Some(notes) = notes else { continue };
+        context.note(format!(
+            "{split}: {} notes, {} of them cut to length, {} of {labels} labels occur",
+            notes.len(),
+            notes.cut,
+            notes.labels_present
+        ));
+        let bare = notes.without_labels();
+        if bare > 0 {
+            context.warn(format!("{split}: {bare} of {} notes have no label", notes.len()));
+        }
+    }
+}
+
+/// What the result depends on beside the trainer's settings and the parameters' layout.
+fn identity(config: &FinetuneConfig, context: &StageContext<'_>) -> Result<String, StageError> {
+    let config =
+        serde_json::to_string(config).map_err(|error| StageError::because("hashing the config", error))?;
+    let mut identity = format!("{} {}\n{config}\n", Finetune::NAME, Finetune::VERSION);
+    for name in ["shards", "encoder"] {
+        if let Some(input) = context.optional_input(name) {
+            identity.push_str(&format!("{name} {}\n", input.digest));
+        }
+    }
+    Ok(identity)
+}

@@ -1,0 +1,155 @@
+//! The model at the start of training.
+
+use camino::Utf8Path;
+use plmicd_data::{LabelSpace, LabelTokens, SpecialTokens};
+use plmicd_nn::{EncoderConfig, ModelType, PlmIcd};
+use plmicd_pipeline::{BadInput, Input, StageContext, StageError};
+use plmicd_train::seed;
+use tch::Device;
+
+use crate::config::{FinetuneConfig, LabelInit};
+
+/// The special tokens in the model's terms.
+pub(crate) fn model_specials(
+    path: &Utf8Path,
+    specials: &SpecialTokens,
+) -> Result<plmicd_nn::SpecialTokens, StageError> {
+    let Some(pad) = specials.pad else {
+        return Err(BadInput::new(path, "the tokenizer has no padding token, which segments need")
+            .column("pad")
+            .into());
+    };
+    Ok(plmicd_nn::SpecialTokens {
+        cls: specials.cls.map(i64::from),
+        sep: specials.sep.map(i64::from),
+        pad: i64::from(pad),
+    })
+}
+
+/// The encoder's shape: the wired encoder's, or a fresh one's. Checks that it fits the shards' vocabulary.
+pub(crate) fn encoder_config(
+    config: &FinetuneConfig,
+    encoder: Option<&Input>,
+    specials: &SpecialTokens,
+    context: &StageContext<'_>,
+) -> Result<EncoderConfig, StageError> {
+    let mut shape = match encoder {
+        None => config.fresh_encoder(specials.vocab_size, specials.pad.unwrap_or(0)),
+        Some(input) => {
+            let path = input.file("config.json");
+            let shape = EncoderConfig::read(&path)
+                .map_err(|e| StageError::because("reading the encoder's config", e))?;
+            check_vocabulary(&path, &shape, specials, context)?;
+            shape
+        }
+    };
+    if let Some(dropout) = config.dropout {
+        shape.hidden_dropout_prob = dropout;
+        shape.attention_probs_dropout_prob = dropout;
+    }
+    let longest = shape.max_sequence_length();
+    if config.segment_length as i64 > longest {
+        return Err(StageError::failed(format!(
+            "segment_length is {}, but the encoder reads at most {longest} tokens at a time",
+            config.segment_length
+        )));
+    }
+    Ok(shape)
+}
+
+fn check_vocabulary(
+    path: &Utf8Path,
+    shape: &EncoderConfig,
+    specials: &SpecialTokens,
+    context: &StageContext<'_>,
+) -> Result<(), StageError> {
+    let rows = shape.vocab_size;
+    let hint = "give the stage `tokenize` the tokenizer that belongs to this encoder";
+    if rows < specials.vocab_size as i64 {
+        let message = format!(
+            "the encoder has {rows} token embeddings, but the notes use a vocabulary of {}",
+            specials.vocab_size
+        );
+        return Err(BadInput::new(path, message).column("vocab_size").hint(hint).into());
+    }
+    if specials.pad.is_some_and(|pad| i64::from(pad) != shape.pad_token_id) {
+        let message = format!(
+            "the encoder pads with token {}, but the notes' tokenizer with {}",
+            shape.pad_token_id,
+            specials.pad.unwrap_or(0)
+        );
+        return Err(BadInput::new(path, message).column("pad_token_id").hint(hint).into());
+    }
+    if rows > specials.vocab_size as i64 {
+        context.warn(format!(
+            "the encoder has {rows} token embeddings, but the notes use a vocabulary of {}: well if the rest is \
+             unused, wrong if the notes were tokenized with another tokenizer",
+            specials.vocab_size
+        ));
+    }
+    Ok(())
+}
+
+/// Makes the model: encoder weights from the wired encoder or from the seed, label vectors from the seed or from
+/// descriptions.
+pub(crate) fn model(
+    config: &FinetuneConfig,
+    shape: &EncoderConfig,
+    shards: &Input,
+    labels: &LabelSpace,
+    specials: &plmicd_nn::SpecialTokens,
+    device: Device,
+    context: &StageContext<'_>,
+) -> Result<PlmIcd, StageError> {
+    let failed = |error| StageError::because("building the model", error);
+    let start = seed::derive(config.seed, "model", &[]);
+    let model = PlmIcd::new(shape, config.model(), labels.len(), start, device).map_err(failed)?;
+    match context.optional_input("encoder") {
+        Some(input) => {
+            let report = model.load_encoder(&input.dir).map_err(failed)?;
+            context.note(format!("encoder: {report}"));
+        }
+        None => context.note("encoder: trained from nothing, no pretrained one is wired".to_owned()),
+    }
+    let family = match shape.model_type {
+        ModelType::Bert => "BERT",
+        ModelType::Roberta => "RoBERTa",
+    };
+    context.note(format!(
+        "{family} encoder, {} layers of width {}, vocabulary {}; {} labels",
+        shape.num_hidden_layers,
+        shape.hidden_size,
+        shape.vocab_size,
+        labels.len()
+    ));
+    if config.label_init == LabelInit::Descriptions {
+        let descriptions = read_descriptions(shards, labels)?;
+        let report = model
+            .init_labels_from_descriptions(&descriptions, specials, &config.description_init())
+            .map_err(|error| StageError::because("setting label vectors from descriptions", error))?;
+        context.note(format!(
+            "label vectors: {} from descriptions, {} without one stay random",
+            report.described, report.undescribed
+        ));
+    }
+    Ok(model)
+}
+
+fn read_descriptions(shards: &Input, labels: &LabelSpace) -> Result<Vec<Option<Vec<i32>>>, StageError> {
+    let path = shards.file(LabelTokens::FILE);
+    if !path.exists() {
+        let hint = "label_init = \"descriptions\" needs it: make the token shards again with this version's `tokenize`";
+        return Err(BadInput::new(path, "there is no such file in the token shards").hint(hint).into());
+    }
+    let file = LabelTokens::read(&path)
+        .map_err(|error| StageError::because("reading the labels' descriptions", error))?;
+    if file.tokens.len() != labels.len() {
+        let message = format!("{} descriptions for {} labels", file.tokens.len(), labels.len());
+        return Err(BadInput::new(path, message).into());
+    }
+    if file.tokens.iter().all(Vec::is_empty) {
+        let hint = "wire code descriptions into `preprocess`, or use label_init = \"random\"";
+        return Err(BadInput::new(path, "no label has a description").hint(hint).into());
+    }
+    Ok(file.tokens.into_iter().map(|tokens| (!tokens.is_empty()).then_some(tokens)).collect())
+}

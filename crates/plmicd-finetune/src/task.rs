@@ -1,0 +1,40 @@
+//! Fine-tuning as the trainer sees it.
+
+use std::collections::BTreeMap;
+
+use plmicd_nn::{PlmIcd, SpecialTokens};
+use plmicd_train::{Cause, Observer, Parameter, Task, TrainError};
+
+use crate::dev;
+use crate::notes::NoteSet;
+use crate::source::NoteBatch;
+
+/// The model, and the dev notes that judge it.
+pub(crate) struct FinetuneTask<'a> {
+    pub model: PlmIcd,
+    /// Absent where the last epoch is kept and there is no dev split.
+    pub dev: Option<&'a NoteSet>,
+    pub specials: SpecialTokens,
+}
+
+impl Task for FinetuneTask<'_> {
+    type Batch = NoteBatch;
+
+    fn parameters(&self) -> Vec<Parameter> {
+        let parameters = self.model.parameters().into_iter();
+        parameters
+            .map(|p| Parameter { name: p.name, tensor: p.tensor, decay: p.decay, is_head: p.is_head })
+            .collect()
+    }
+
+    fn train_step(&mut self, batch: NoteBatch, scale: f64, seed: u64) -> Result<f64, Cause> {
+        Ok(self.model.train_step(&batch.segments, &batch.truth, scale, seed)?)
+    }
+
+    fn evaluate(&mut self, observer: &dyn Observer) -> Result<BTreeMap<String, f64>, TrainError> {
+        match self.dev {
+            Some(notes) => dev::evaluate(&self.model, notes, &self.specials, observer),
+            None => Ok(BTreeMap::new()),
+        }
+    }
+}
