@@ -1,0 +1,52 @@
+//! Do the inputs belong together? Each check names the first offender.
+
+use camino::Utf8Path;
+use plmicd_data::{LabelSpace, Scores, SplitEvaluation, Thresholds};
+use plmicd_pipeline::{BadInput, StageError};
+
+/// The scores have one column a label.
+pub(crate) fn check_width(path: &Utf8Path, scores: &Scores, labels: &LabelSpace) -> Result<(), StageError> {
+    if scores.num_labels == labels.len() {
+        return Ok(());
+    }
+    let message =
+        format!("scores of {} labels, but {} lists {}", scores.num_labels, LabelSpace::FILE, labels.len());
+    Err(BadInput::new(path, message).column("scores").into())
+}
+
+/// Two label spaces give the same meaning to every id.
+pub(crate) fn check_labels(
+    path: &Utf8Path,
+    labels: &LabelSpace,
+    other_path: &Utf8Path,
+    other: &LabelSpace,
+) -> Result<(), StageError> {
+    let Some(index) = labels.first_difference(other) else { return Ok(()) };
+    let name = |labels: &LabelSpace| {
+        labels.labels().get(index).map_or_else(
+            || format!("missing (it has {} labels)", labels.len()),
+            |label| format!("`{}` ({})", label.code, label.system.title()),
+        )
+    };
+    let message = format!("label {index} is {}, but in {other_path} it is {}", name(labels), name(other));
+    Err(BadInput::new(path, message).hint("take both from the same notes artifact").into())
+}
+
+/// The threshold was made from these scores: it gives on dev the value that is stored with it.
+pub(crate) fn check_threshold(
+    path: &Utf8Path,
+    thresholds: &Thresholds,
+    scores_path: &Utf8Path,
+    dev: &SplitEvaluation,
+) -> Result<(), StageError> {
+    let name = if thresholds.objective == "macro_f1" { "macro_f1_all_labels" } else { "micro_f1" };
+    let found = dev.metrics.get(name).copied().unwrap_or(0.0);
+    if (found - thresholds.dev_value).abs() < 1e-9 {
+        return Ok(());
+    }
+    let message = format!(
+        "threshold {} should give {name} = {} on dev, but on {scores_path} it gives {found}",
+        thresholds.threshold, thresholds.dev_value
+    );
+    Err(BadInput::new(path, message).hint("choose the threshold on the scores that you evaluate").into())
+}

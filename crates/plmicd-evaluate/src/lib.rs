@@ -1,0 +1,128 @@
+//! Stage `evaluate`: metrics of the scores at the decision threshold, per split and per code.
+
+mod agreement;
+mod baseline;
+mod config;
+mod split;
+
+use std::collections::BTreeMap;
+
+use plmicd_data::{DataError, Evaluation, LabelSpace, Scores, Split, Thresholds, kind, write_per_code};
+use plmicd_metrics::Truth;
+use plmicd_pipeline::{ConfigIssue, InputSpec, Stage, StageContext, StageError};
+
+pub use config::EvaluateConfig;
+
+/// The stage.
+#[derive(Clone, Copy, Debug)]
+pub struct Evaluate;
+
+impl Stage for Evaluate {
+    type Config = EvaluateConfig;
+
+    const NAME: &'static str = "evaluate";
+    const VERSION: u32 = 1;
+    const OUTPUT: &'static str = kind::EVALUATION;
+    const SCHEMA: u32 = Evaluation::SCHEMA;
+    const SUMMARY: &'static str = "compute metrics from scores and thresholds";
+
+    fn inputs() -> &'static [InputSpec] {
+        const INPUTS: &[InputSpec] = &[
+            InputSpec::required("scores", &[kind::SCORES]),
+            InputSpec::required("thresholds", &[kind::THRESHOLDS]),
+            InputSpec::optional("shards", &[kind::TOKEN_SHARDS]),
+        ];
+        INPUTS
+    }
+
+    fn check(config: &Self::Config, _wired: &[&str]) -> Vec<ConfigIssue> {
+        config.issues()
+    }
+
+    fn run(config: &Self::Config, context: &StageContext<'_>) -> Result<(), StageError> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(context.runtime().thread_count())
+            .build()
+            .map_err(|error| StageError::because("starting worker threads", error))?;
+        pool.install(|| evaluate(config, context))
+    }
+}
+
+fn evaluate(config: &EvaluateConfig, context: &StageContext<'_>) -> Result<(), StageError> {
+    let input = context.input("scores")?;
+    let labels = LabelSpace::read(&input.file(LabelSpace::FILE)).map_err(reading)?;
+    let thresholds_path = context.input("thresholds")?.file(Thresholds::FILE);
+    let thresholds = Thresholds::read(&thresholds_path).map_err(reading)?;
+    let train_counts = match context.optional_input("shards") {
+        Some(shards) => Some(baseline::train_counts(shards, input, &labels, context)?),
+        None => None,
+    };
+
+    let mut evaluation = Evaluation {
+        threshold: thresholds.threshold,
+        objective: thresholds.objective.clone(),
+        splits: BTreeMap::new(),
+        baseline: None,
+    };
+    let mut frequent = None;
+    // The per-code table is that of the last split evaluated: test, where it is among them.
+    let mut per_code = Vec::new();
+    // The baseline is chosen on dev, whether dev is reported or not.
+    let needed = |split| config.splits.contains(&split) || (split == Split::Dev && train_counts.is_some());
+    for split in Split::ALL.into_iter().filter(|split| needed(*split)) {
+        context.check_interrupt()?;
+        context.progress(&format!("evaluating {split}"), 0, None, "notes");
+        let path = input.file(&Scores::file_name(split));
+        let scores = Scores::read(&path).map_err(reading)?;
+        agreement::check_width(&path, &scores, &labels)?;
+        let truth = Truth::new(scores.num_labels, &scores.truth)
+            .map_err(|error| StageError::because(format!("checking {path}"), error))?;
+        if split == Split::Dev
+            && let Some(counts) = &train_counts
+        {
+            let choice = baseline::FrequentCodesModel::choose(counts, &truth);
+            evaluation.baseline = Some(choice.summary());
+            frequent = Some(choice);
+        }
+        if !config.splits.contains(&split) {
+            continue;
+        }
+        let (result, codes) = split::evaluate(&split::Task {
+            scores: &scores,
+            truth: &truth,
+            labels: &labels,
+            train_counts: train_counts.as_deref(),
+            frequent: frequent.as_ref(),
+            threshold: thresholds.threshold as f32,
+            ks: &config.k,
+        })
+        .map_err(|error| StageError::because(format!("evaluating {path}"), error))?;
+        if split == Split::Dev {
+            agreement::check_threshold(&thresholds_path, &thresholds, &path, &result)?;
+        }
+        report_progress(context, split, &result.metrics);
+        evaluation.splits.insert(split, result);
+        per_code = codes;
+    }
+
+    let out = context.output_dir();
+    evaluation.write(&out.join(Evaluation::FILE)).map_err(writing)?;
+    write_per_code(&out.join(Evaluation::PER_CODE_FILE), &per_code).map_err(writing)
+}
+
+fn report_progress(context: &StageContext<'_>, split: Split, metrics: &BTreeMap<String, f64>) {
+    let shown = [("micro F1", "micro_f1"), ("macro F1 (CAML)", "macro_f1_caml"), ("micro AUC", "micro_auc")];
+    let shown: Vec<String> = shown
+        .iter()
+        .filter_map(|(title, name)| Some(format!("{title} {:.4}", metrics.get(*name)?)))
+        .collect();
+    context.note(format!("{split}: {}", shown.join(", ")));
+}
+
+fn reading(error: DataError) -> StageError {
+    StageError::because("reading what is to be evaluated", error)
+}
+
+fn writing(error: DataError) -> StageError {
+    StageError::because("writing the metrics", error)
+}

@@ -1,0 +1,83 @@
+//! Stage `report`: one self-contained HTML file for people, and its headline as Markdown, text and JSON.
+//!
+//! | module | what |
+//! |---|---|
+//! | `sources.rs` | reading the inputs |
+//! | `headline.rs` | which metrics are shown, under which titles |
+//! | `codes.rs` | the best and the worst codes |
+//! | `data_set.rs` | tables of notes and tokens |
+//! | `figures.rs`, `chart/` | loss, dev metrics and threshold curves as SVG |
+//! | `privacy.rs` | what a report on restricted data may show |
+//! | `page.rs`, `templates/` | the HTML page |
+//! | `text.rs` | Markdown, plain text and JSON |
+
+mod chart;
+mod codes;
+mod config;
+mod data_set;
+mod figures;
+mod headline;
+mod page;
+mod privacy;
+mod sources;
+mod text;
+
+use plmicd_data::{kind, write_json};
+use plmicd_pipeline::{ConfigIssue, InputSpec, Stage, StageContext, StageError};
+
+pub use config::ReportConfig;
+pub use headline::{Headline, HeadlineColumn, HeadlineRow};
+
+/// The stage.
+#[derive(Clone, Copy, Debug)]
+pub struct Report;
+
+/// Files of a `report` artifact.
+pub mod file {
+    /// The page.
+    pub const HTML: &str = "report.html";
+    /// The metrics table as Markdown.
+    pub const MARKDOWN: &str = "report.md";
+    /// The metrics table as plain text, for terminals.
+    pub const TEXT: &str = "headline.txt";
+    /// The metrics table as JSON.
+    pub const JSON: &str = "headline.json";
+}
+
+impl Stage for Report {
+    type Config = ReportConfig;
+
+    const NAME: &'static str = "report";
+    const VERSION: u32 = 1;
+    const OUTPUT: &'static str = kind::REPORT;
+    const SCHEMA: u32 = 1;
+    const SUMMARY: &'static str = "write the report: metrics table, curves, data set, codes";
+
+    fn inputs() -> &'static [InputSpec] {
+        const INPUTS: &[InputSpec] = &[
+            InputSpec::required("evaluation", &[kind::EVALUATION]),
+            InputSpec::required("thresholds", &[kind::THRESHOLDS]),
+            InputSpec::optional("model", &[kind::MODEL]),
+            InputSpec::optional("notes", &[kind::NOTES]),
+            InputSpec::optional("shards", &[kind::TOKEN_SHARDS]),
+        ];
+        INPUTS
+    }
+
+    fn check(config: &Self::Config, _wired: &[&str]) -> Vec<ConfigIssue> {
+        config.issues()
+    }
+
+    fn run(config: &Self::Config, context: &StageContext<'_>) -> Result<(), StageError> {
+        let sources = sources::Sources::read(context)?;
+        let headline = headline::Headline::of(&config.title, &sources.evaluation);
+        let page = page::render(config, &sources, &headline)?;
+        let out = context.output_dir();
+        fs_err::write(out.join(file::HTML), page)?;
+        fs_err::write(out.join(file::MARKDOWN), text::markdown(&headline))?;
+        fs_err::write(out.join(file::TEXT), text::plain(&headline))?;
+        write_json(&out.join(file::JSON), &headline)
+            .map_err(|error| StageError::because("writing the headline", error))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,317 @@
+//! The stage on small artifacts: what the page holds, and what it must never hold.
+
+use std::collections::BTreeMap;
+
+use camino::Utf8PathBuf;
+use plmicd_data::{
+    CodeResult, CodeSystem, CorpusStats, CurvePoint, EpochRecord, Evaluation, Exclusion, FrequentCodes,
+    Split, SplitEvaluation, SplitStats, StepRecord, Summary, Thresholds, TokenSplitStats, TokenStats,
+    TrainingHistory, kind, write_per_code,
+};
+use plmicd_pipeline::{Input, Interrupt, NoEvents, Runtime, Stage, StageContext, StageError};
+use plmicd_report::{Report, ReportConfig};
+
+const ATTACK: &str = "<script>alert(1)</script> & \"quotes\" <img src=x onerror=alert(2)> {{ 7 * 7 }} | pipe";
+
+fn metrics(value: f64) -> BTreeMap<String, f64> {
+    let names = ["micro_f1", "macro_f1_caml", "macro_f1_all_labels", "macro_f1_present_labels", "micro_auc"];
+    let at = ["precision_at_5", "precision_at_8", "precision_at_15", "precision_at_8_edin"];
+    names.iter().chain(&at).map(|name| ((*name).to_owned(), value)).collect()
+}
+
+fn code(index: usize, positives: u64) -> CodeResult {
+    let f1 = index as f64 / 40.0;
+    CodeResult {
+        code: format!("{:03}.{}", index, index % 10),
+        system: CodeSystem::Icd9Diagnosis,
+        description: if index == 39 {
+            ATTACK.to_owned()
+        } else {
+            format!("Condition number {index} of the list")
+        },
+        train_count: Some(positives * 5),
+        positives,
+        predicted: positives + 7777,
+        true_positives: positives / 3,
+        precision: f1,
+        recall: f1,
+        f1,
+        auc: Some(0.5 + f1 / 2.0),
+    }
+}
+
+/// All inputs in a temporary directory.
+struct Inputs {
+    _guard: tempfile::TempDir,
+    dir: Utf8PathBuf,
+    restricted: bool,
+}
+
+impl Inputs {
+    fn new() -> Self {
+        let guard = tempfile::tempdir().unwrap();
+        let dir = Utf8PathBuf::from_path_buf(guard.path().to_owned()).unwrap();
+        for name in ["evaluation", "thresholds", "model", "notes", "shards", "out"] {
+            std::fs::create_dir(dir.join(name)).unwrap();
+        }
+        let inputs = Self { _guard: guard, dir, restricted: false };
+        inputs.write_results();
+        inputs.write_training();
+        inputs.write_stats();
+        inputs
+    }
+
+    fn write_results(&self) {
+        let split = |value, baseline: Option<f64>| SplitEvaluation {
+            notes: 200,
+            labels: 40,
+            labels_present: 39,
+            metrics: metrics(value),
+            metrics_at_half: metrics(value / 2.0),
+            baseline_frequent_codes: baseline.map(metrics),
+        };
+        let evaluation = Evaluation {
+            threshold: 0.37,
+            objective: "micro_f1".to_owned(),
+            splits: BTreeMap::from([
+                (Split::Dev, split(0.6789, None)),
+                (Split::Test, split(0.6543, Some(0.2468))),
+            ]),
+            baseline: Some(FrequentCodes { codes: 12, dev_micro_f1: 0.2501 }),
+        };
+        evaluation.write(&self.dir.join("evaluation").join(Evaluation::FILE)).unwrap();
+        let codes: Vec<_> =
+            (0..40).map(|index| code(index, if index < 4 { 5 } else { 12 + index as u64 })).collect();
+        write_per_code(&self.dir.join("evaluation").join(Evaluation::PER_CODE_FILE), &codes).unwrap();
+        let curve = (0..100).map(|index| {
+            let threshold = f64::from(index) / 100.0;
+            let micro_f1 = 0.68 - (threshold - 0.37).powi(2);
+            CurvePoint { threshold, micro_f1, macro_f1: Some(micro_f1 / 2.0) }
+        });
+        let thresholds = Thresholds {
+            objective: "micro_f1".to_owned(),
+            threshold: 0.37,
+            dev_value: 0.68,
+            curve: curve.collect(),
+        };
+        thresholds.write(&self.dir.join("thresholds").join(Thresholds::FILE)).unwrap();
+    }
+
+    fn write_training(&self) {
+        let epochs = (1..=12u32).map(|epoch| {
+            let share = f64::from(epoch) / 12.0;
+            EpochRecord {
+                epoch,
+                step: u64::from(epoch) * 300,
+                train_loss: 0.3 / f64::from(epoch),
+                dev_loss: Some(0.35 / f64::from(epoch)),
+                dev: BTreeMap::from([
+                    ("micro_f1".to_owned(), 0.68 * share.sqrt()),
+                    ("precision_at_8".to_owned(), 0.8 * share.sqrt()),
+                    ("threshold".to_owned(), 0.4),
+                    (ATTACK.to_owned(), 0.1),
+                ]),
+            }
+        });
+        let steps = (1..=180u64).map(|index| StepRecord {
+            step: index * 20,
+            loss: 0.7 / (1.0 + index as f64 / 8.0) + 0.01 * ((index * 7) % 5) as f64 / 5.0,
+            learning_rate: 5e-5,
+        });
+        let training = TrainingHistory {
+            seed: 1,
+            epochs: epochs.collect(),
+            steps: steps.collect(),
+            best_epoch: 11,
+            stopped_early: true,
+            total_steps: 3600,
+            parameters: 123_456_789,
+        };
+        training.write(&self.dir.join("model").join(TrainingHistory::FILE)).unwrap();
+    }
+
+    fn write_stats(&self) {
+        let summary = |scale: u64| Summary {
+            total: 1000 * scale,
+            min: 3,
+            median: 10 * scale,
+            mean: 11.25 * scale as f64,
+            p95: 30 * scale,
+            max: 97_531,
+        };
+        let split = |notes| SplitStats {
+            notes,
+            subjects: notes - 1,
+            words: summary(100),
+            codes: summary(1),
+            labels_present: 35,
+        };
+        let corpus = CorpusStats {
+            source: "mimic3".to_owned(),
+            splits: BTreeMap::from([
+                (Split::Train, split(4800)),
+                (Split::Dev, split(200)),
+                (Split::Test, split(7)),
+            ]),
+            labels: 40,
+            labels_by_system: BTreeMap::from([
+                (CodeSystem::Icd9Diagnosis, 30),
+                (CodeSystem::Icd9Procedure, 10),
+            ]),
+            labels_without_description: 2,
+            exclusions: vec![Exclusion { reason: ATTACK.to_owned(), count: 8, unit: "rows".to_owned() }],
+        };
+        corpus.write(&self.dir.join("notes").join(CorpusStats::FILE)).unwrap();
+        let split = |notes| TokenSplitStats {
+            notes,
+            words: summary(100),
+            tokens: summary(130),
+            labels: summary(1),
+            unknown_tokens: 4,
+            fragmentation: 1.3,
+            share_beyond: BTreeMap::from([(512, 0.9), (3072, 0.04)]),
+        };
+        let tokens = TokenStats {
+            vocab_size: 30_522,
+            splits: BTreeMap::from([
+                (Split::Train, split(4800)),
+                (Split::Dev, split(200)),
+                (Split::Test, split(7)),
+            ]),
+        };
+        tokens.write(&self.dir.join("shards").join(TokenStats::FILE)).unwrap();
+    }
+
+    fn run_with(&self, config: &ReportConfig, names: &[&str]) -> Result<(), StageError> {
+        let input = |name: &&str| {
+            let kind = if *name == "shards" { kind::TOKEN_SHARDS } else { name };
+            let digest = blake3_of(name).parse().unwrap();
+            let input = Input {
+                kind: kind.to_owned(),
+                digest,
+                dir: self.dir.join(name),
+                restricted: self.restricted,
+            };
+            ((*name).to_owned(), input)
+        };
+        let out = self.dir.join("out");
+        let inputs = names.iter().map(input).collect();
+        let runtime = Runtime::default();
+        Report::run(config, &StageContext::new(inputs, &out, &out, runtime, &NoEvents, Interrupt::default()))
+    }
+
+    fn run(&self) -> String {
+        let config = ReportConfig { title: format!("Demo {ATTACK}"), ..ReportConfig::default() };
+        self.run_with(&config, &["evaluation", "thresholds", "model", "notes", "shards"]).unwrap();
+        self.read("report.html")
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.dir.join("out").join(name)).unwrap()
+    }
+}
+
+/// Some digest, different for each name.
+fn blake3_of(name: &str) -> String {
+    format!("{:064x}", name.bytes().fold(0u128, |hash, byte| hash * 257 + u128::from(byte)))
+}
+
+#[test]
+fn the_page_holds_the_results() {
+    let inputs = Inputs::new();
+    let page = inputs.run();
+    for part in
+        ["0.6543", "0.6789", "0.2468", "F1 0.680 at 0.370", "kept: epoch 11", "123,456,789", "stopped early"]
+    {
+        assert!(page.contains(part), "no {part}");
+    }
+    assert!(
+        page.contains(&blake3_of("model")) && page.contains("30,522") && page.contains("Condition number 38")
+    );
+    assert_eq!(page.matches("<svg").count(), 3);
+    // Of 36 codes with enough notes, the 15 best and the 15 worst; none of those with 5 notes.
+    assert!(page.contains("004.4") && page.contains("039.9") && !page.contains("003.3"));
+    assert!(page.contains("40 of 40 codes occur in test; 0 of these"));
+}
+
+#[test]
+fn markup_in_data_is_harmless() {
+    let inputs = Inputs::new();
+    let page = inputs.run();
+    assert!(page.contains("&lt;script&gt;alert(1)"));
+    for part in ["<script", "<img", "49 | pipe"] {
+        assert!(!page.contains(part), "{part} came through");
+    }
+    let markdown = inputs.read("report.md");
+    assert!(!markdown.contains("<script") && !markdown.contains("} | pipe"), "{markdown}");
+}
+
+#[test]
+fn the_page_loads_nothing() {
+    let page = Inputs::new().run();
+    for part in ["http://", "https://", "src=\"", "@import", "url(", "<link"] {
+        assert!(!page.contains(part), "{part}");
+    }
+    assert!(page.contains("default-src 'none'"));
+}
+
+#[test]
+fn a_report_on_restricted_data_shows_no_small_count() {
+    let mut inputs = Inputs::new();
+    let open = inputs.run();
+    assert!(open.contains("97,531") && open.contains("<td>7</td>") && open.contains("<td>8</td>"));
+    assert!(open.contains("Precision</th>") && !open.contains("Restricted"));
+    inputs.restricted = true;
+    let closed = inputs.run();
+    assert!(closed.contains("Restricted") && closed.contains("&lt;10"));
+    for part in ["<td>7</td>", "<td>8</td>", "97,531", "Precision</th>", "Predicted</th>"] {
+        assert!(!closed.contains(part), "{part}");
+    }
+}
+
+#[test]
+fn the_same_inputs_give_the_same_bytes() {
+    let inputs = Inputs::new();
+    let first = inputs.run();
+    assert_eq!(first, inputs.run());
+}
+
+#[test]
+fn optional_inputs_may_be_absent() {
+    let inputs = Inputs::new();
+    inputs.run_with(&ReportConfig::default(), &["evaluation", "thresholds"]).unwrap();
+    let page = inputs.read("report.html");
+    assert_eq!(page.matches("<svg").count(), 1);
+    assert!(!page.contains("Data set") && !page.contains("Seed"));
+}
+
+#[test]
+fn the_headline_is_there_for_programs_and_terminals() {
+    let inputs = Inputs::new();
+    inputs.run();
+    let json: serde_json::Value = serde_json::from_str(&inputs.read("headline.json")).unwrap();
+    assert_eq!(json["schema"], 1);
+    assert_eq!(json["columns"][2]["of"], "frequent_codes");
+    assert_eq!(json["rows"][0]["name"], "micro_f1");
+    assert_eq!(json["rows"][0]["values"], serde_json::json!([0.6789, 0.6543, 0.2468]));
+    let names: Vec<_> =
+        json["rows"].as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
+    let at: Vec<_> = names.iter().filter(|name| name.starts_with("precision")).collect();
+    assert_eq!(at, [&"precision_at_5", &"precision_at_8", &"precision_at_15"]);
+    let text = inputs.read("headline.txt");
+    assert!(text.starts_with("metric"), "{text}");
+    let line = text.lines().find(|line| line.starts_with("Micro F1")).unwrap();
+    assert_eq!(line.split_whitespace().collect::<Vec<_>>(), ["Micro", "F1", "0.6789", "0.6543", "0.2468"]);
+    assert!(inputs.read("report.md").contains("| Micro F1 | 0.6789 | 0.6543 | 0.2468 |"));
+}
+
+#[test]
+fn thresholds_of_another_evaluation_are_refused() {
+    let inputs = Inputs::new();
+    let path = inputs.dir.join("thresholds").join(Thresholds::FILE);
+    let thresholds = Thresholds { threshold: 0.4, ..Thresholds::read(&path).unwrap() };
+    thresholds.write(&path).unwrap();
+    let error = inputs.run_with(&ReportConfig::default(), &["evaluation", "thresholds"]).unwrap_err();
+    assert!(error.to_string().contains("threshold 0.4, but the metrics were computed at 0.37"), "{error}");
+    assert!(!inputs.dir.join("out/report.html").exists());
+}

@@ -1,0 +1,104 @@
+//! The stage on small score files.
+
+use std::collections::BTreeMap;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use plmicd_data::{CodeSystem, Label, LabelSpace, ScoreWriter, Thresholds, kind};
+use plmicd_pipeline::{Input, Interrupt, NoEvents, Runtime, Stage, StageContext, StageError};
+use plmicd_threshold::{Objective, Threshold, ThresholdConfig};
+
+/// Scores of notes and their true labels, and as many labels.
+fn write_scores(dir: &Utf8Path, labels: usize, rows: &[(&[f32], &[i32])]) {
+    let label = |index| Label {
+        code: format!("{index:03}"),
+        system: CodeSystem::Icd9Diagnosis,
+        description: None,
+        description_of: None,
+    };
+    LabelSpace::new((0..labels).map(label).collect()).unwrap().write(&dir.join(LabelSpace::FILE)).unwrap();
+    let mut writer = ScoreWriter::create(dir.join("dev.parquet"), rows[0].0.len()).unwrap();
+    for (index, (scores, truth)) in rows.iter().enumerate() {
+        writer.write(&format!("n{index}"), scores, truth).unwrap();
+    }
+    writer.finish().unwrap();
+}
+
+fn run(config: &ThresholdConfig, scores: &Utf8Path, out: &Utf8Path) -> Result<Thresholds, StageError> {
+    let input = Input {
+        kind: kind::SCORES.into(),
+        digest: "0".repeat(64).parse().unwrap(),
+        dir: scores.to_owned(),
+        restricted: false,
+    };
+    let runtime = Runtime { threads: 2, ..Runtime::default() };
+    let inputs = BTreeMap::from([("scores".to_owned(), input)]);
+    Threshold::run(config, &StageContext::new(inputs, out, out, runtime, &NoEvents, Interrupt::default()))?;
+    Ok(Thresholds::read(&out.join(Thresholds::FILE)).unwrap())
+}
+
+fn temp() -> (tempfile::TempDir, Utf8PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = Utf8PathBuf::from_path_buf(dir.path().to_owned()).unwrap();
+    (dir, path)
+}
+
+const ROWS: &[(&[f32], &[i32])] =
+    &[(&[0.8, 0.7, 0.1], &[0]), (&[0.6, 0.2, 0.05], &[0]), (&[0.0, 0.1, 0.3], &[2])];
+
+#[test]
+fn each_objective_gives_its_threshold() {
+    let (_guard, dir) = temp();
+    write_scores(&dir, 3, ROWS);
+    let choose = |objective, fixed| run(&ThresholdConfig { objective, fixed }, &dir, &dir).unwrap();
+
+    let micro = choose(Objective::MicroF1, 0.5);
+    assert_eq!((micro.objective.as_str(), micro.threshold), ("micro_f1", 0.25));
+    assert!((micro.dev_value - 6.0 / 7.0).abs() < 1e-12);
+    let chosen =
+        micro.curve.iter().find(|point| point.threshold == 0.25).expect("the choice is on the curve");
+    assert_eq!(chosen.micro_f1, micro.dev_value);
+    assert!(micro.curve.iter().all(|point| point.micro_f1 <= micro.dev_value));
+
+    let mean = choose(Objective::MacroF1, 0.5);
+    assert_eq!((mean.objective.as_str(), mean.threshold), ("macro_f1", 0.25));
+    assert!((mean.dev_value - 2.0 / 3.0).abs() < 1e-12);
+
+    let fixed = choose(Objective::Fixed, 0.65);
+    assert_eq!((fixed.objective.as_str(), fixed.threshold, fixed.dev_value), ("fixed", 0.65, 0.4));
+}
+
+#[test]
+fn the_same_scores_give_the_same_bytes() {
+    let (_guard, dir) = temp();
+    write_scores(&dir, 3, ROWS);
+    let bytes = || {
+        run(&ThresholdConfig::default(), &dir, &dir).unwrap();
+        std::fs::read(dir.join(Thresholds::FILE)).unwrap()
+    };
+    assert_eq!(bytes(), bytes());
+}
+
+#[test]
+fn scores_that_decide_nothing_are_refused() {
+    let (_guard, dir) = temp();
+    write_scores(&dir, 2, &[(&[0.8, 0.7], &[])]);
+    let message = run(&ThresholdConfig::default(), &dir, &dir).unwrap_err().to_string();
+    assert!(message.contains("dev.parquet, column labels: none of its 1 notes"), "{message}");
+    write_scores(&dir, 3, &[(&[0.8, 0.7], &[1])]);
+    let message = run(&ThresholdConfig::default(), &dir, &dir).unwrap_err().to_string();
+    assert!(message.contains("scores of 2 labels") && message.contains("lists 3"), "{message}");
+    assert!(!dir.join(Thresholds::FILE).exists());
+}
+
+#[test]
+fn settings_without_effect_are_reported() {
+    let issues = |objective, fixed| -> Vec<String> {
+        let issues = Threshold::check(&ThresholdConfig { objective, fixed }, &["scores"]);
+        issues.into_iter().map(|issue| issue.path).collect()
+    };
+    assert!(issues(Objective::MicroF1, 0.5).is_empty());
+    assert!(issues(Objective::Fixed, 0.2).is_empty());
+    assert_eq!(issues(Objective::MicroF1, 0.2), ["fixed"]);
+    assert_eq!(issues(Objective::Fixed, 1.0), ["fixed"]);
+    assert_eq!(issues(Objective::Fixed, f64::NAN), ["fixed"]);
+}
