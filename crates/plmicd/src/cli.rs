@@ -1,0 +1,311 @@
+//! The command line.
+
+use camino::Utf8PathBuf;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Automatic ICD coding as PLM-ICD does it: from raw hospital notes to a trained, evaluated model.
+#[derive(Debug, Parser)]
+#[command(name = "plmicd", version, max_term_width = 100, infer_subcommands = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// The artifact store.
+    #[arg(long, global = true, value_name = "DIR", env = "PLMICD_STORE", default_value = "artifacts")]
+    pub store: Utf8PathBuf,
+    /// Colours.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    pub color: When,
+    /// Progress: bars on a terminal, plain lines elsewhere.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "HOW")]
+    pub progress: ProgressMode,
+    /// How results and events are written to stdout.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    pub message_format: MessageFormat,
+    /// Only warnings and errors on stderr.
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// More on stderr; twice for debugging.
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum When {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ProgressMode {
+    #[default]
+    Auto,
+    Plain,
+    Off,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum MessageFormat {
+    #[default]
+    Human,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a pipeline: whatever is not in the store yet.
+    Run(RunArgs),
+    /// Show what `run` would do, and why.
+    Plan(PlanArgs),
+    /// Show the state of every stage of a pipeline.
+    Status(PipelineArgs),
+    /// Tell why a stage would run, setting by setting.
+    Explain(ExplainArgs),
+    /// Check, show or describe pipeline files.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Look after the artifact store.
+    #[command(subcommand)]
+    Artifact(ArtifactCommand),
+    /// List past runs.
+    Runs(RunsArgs),
+    /// Show one run: its stages, times and results.
+    Show(RunRef),
+    /// Print the log of a stage of a run.
+    Logs(LogsArgs),
+    /// Write a synthetic corpus in the shapes of MIMIC-III.
+    Synth(SynthArgs),
+    /// Tell what was found on this machine, and how to mend what is missing.
+    Doctor(DoctorArgs),
+    /// Print the completion script of a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    #[command(hide = true)]
+    Man,
+}
+
+/// Which pipeline.
+#[derive(Clone, Debug, Args)]
+pub struct PipelineArgs {
+    /// Pipeline file; without one, the built-in demo.
+    #[arg(value_name = "FILE")]
+    pub file: Option<Utf8PathBuf>,
+    /// Change a value of the file: `stages.finetune.config.epochs=3`.
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub overrides: Vec<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    pub pipeline: PipelineArgs,
+    /// Up to and with this stage.
+    #[arg(long, value_name = "NODE")]
+    pub until: Option<String>,
+    /// Run this stage even where its output is in the store.
+    #[arg(long, value_name = "NODE")]
+    pub force: Vec<String>,
+    /// How to print the plan.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: PlanFormat,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum PlanFormat {
+    #[default]
+    Text,
+    Json,
+    /// Graphviz.
+    Dot,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub pipeline: PipelineArgs,
+    /// Up to and with this stage.
+    #[arg(long, value_name = "NODE")]
+    pub until: Option<String>,
+    /// This stage alone, in this process; what it reads from must be in the store.
+    #[arg(long, value_name = "NODE", conflicts_with = "until")]
+    pub only: Option<String>,
+    /// Run this stage even where its output is in the store.
+    #[arg(long, value_name = "NODE")]
+    pub force: Vec<String>,
+    /// Show what would run, and why, and stop.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Stages at once, where they do not depend on one another.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub jobs: usize,
+    /// Go on with what does not depend on a failed stage.
+    #[arg(long)]
+    pub keep_going: bool,
+    /// Started by another `plmicd run`: stop when stdin is closed.
+    #[arg(long, hide = true, requires = "only")]
+    pub supervised: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ExplainArgs {
+    /// Pipeline file; without one, the built-in demo.
+    #[arg(value_name = "FILE")]
+    pub file: Option<Utf8PathBuf>,
+    /// One stage; without it, all.
+    #[arg(long, value_name = "NODE")]
+    pub node: Option<String>,
+    /// Change a value of the file.
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub overrides: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Check a pipeline file without running anything.
+    Check(PipelineArgs),
+    /// Show every setting with its value and where it was set.
+    Show(PipelineArgs),
+    /// Print the JSON Schema of a stage's settings, or of all stages.
+    Schema {
+        /// Stage name.
+        stage: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ArtifactCommand {
+    /// List artifacts.
+    Ls {
+        /// Only this kind.
+        #[arg(long)]
+        kind: Option<String>,
+    },
+    /// Show an artifact's files and where it came from.
+    Show {
+        /// Digest (6 or more characters) or pin.
+        artifact: String,
+    },
+    /// Print a file of an artifact.
+    Cat {
+        /// Digest (6 or more characters) or pin.
+        artifact: String,
+        /// File name inside.
+        file: String,
+        /// Print it even though it derives from data under a use agreement.
+        #[arg(long)]
+        allow_restricted: bool,
+    },
+    /// Compare two artifacts: settings, inputs and files.
+    Diff {
+        /// Digest or pin.
+        old: String,
+        /// Digest or pin.
+        new: String,
+    },
+    /// Read every file again and compare its digest.
+    Verify {
+        /// Digest or pin; without it, all.
+        artifact: Option<String>,
+        /// Move damaged artifacts aside, so that they are made again.
+        #[arg(long)]
+        quarantine: bool,
+    },
+    /// Keep an artifact from being collected, under a name.
+    Pin {
+        /// Digest.
+        artifact: String,
+        /// Name of the pin.
+        name: String,
+    },
+    /// Take a pin away.
+    Unpin {
+        /// Name of the pin.
+        name: String,
+    },
+    /// Remove one artifact.
+    Rm {
+        /// Digest.
+        artifact: String,
+    },
+    /// Remove what no pin, no recent run and no live process needs.
+    Gc {
+        /// Runs per pipeline whose artifacts are kept.
+        #[arg(long, default_value_t = 5, value_name = "N")]
+        keep_runs: usize,
+        /// Hours for which anything new is kept.
+        #[arg(long, default_value_t = 24, value_name = "HOURS")]
+        grace: u64,
+        /// Only say what would go.
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct RunsArgs {
+    /// Only runs of this pipeline.
+    #[arg(long, value_name = "NAME")]
+    pub pipeline: Option<String>,
+    /// At most so many, newest last.
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub last: usize,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct RunRef {
+    /// Run id, or `last`.
+    #[arg(default_value = "last")]
+    pub run: String,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct LogsArgs {
+    /// Run id, or `last`.
+    pub run: String,
+    /// Stage.
+    pub node: String,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct SynthArgs {
+    /// Folder to write to; made if absent. Files in it are never overwritten.
+    #[arg(long, value_name = "DIR")]
+    pub out: Utf8PathBuf,
+    /// Admissions with a discharge summary.
+    #[arg(long, value_name = "N")]
+    pub admissions: Option<u64>,
+    /// Different codes.
+    #[arg(long, value_name = "N")]
+    pub codes: Option<usize>,
+    /// Mean words of a discharge summary.
+    #[arg(long, value_name = "N")]
+    pub mean_words: Option<u32>,
+    /// Words of the longest discharge summary.
+    #[arg(long, value_name = "N")]
+    pub max_words: Option<u32>,
+    /// Seed.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Worker threads; 0 takes every core.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub threads: usize,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct DoctorArgs {
+    /// Also check the sources of this pipeline.
+    #[arg(value_name = "FILE")]
+    pub file: Option<Utf8PathBuf>,
+}

@@ -1,0 +1,204 @@
+//! `plmicd runs`, `show` and `logs`: what past runs did.
+
+use comfy_table::{Table, presets};
+use plmicd_artifact::{ArtifactRef, Store};
+use plmicd_data::kind;
+use plmicd_pipeline::run_record::{self, NodeRecord, Outcome, RunRecord};
+
+use crate::cli::{LogsArgs, RunRef, RunsArgs};
+use crate::commands::World;
+use crate::failure::Failure;
+use crate::ui::text;
+
+/// A table without lines, for the terminal and for scripts alike.
+pub fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(header);
+    table
+}
+
+/// Past runs, newest last.
+pub fn list(world: &World<'_>, args: &RunsArgs) -> Result<(), Failure> {
+    let store = world.store()?;
+    let ids = run_record::list(&store)?;
+    let mut records: Vec<RunRecord> = Vec::new();
+    for id in ids.iter().rev() {
+        match run_record::read(&store, id) {
+            Ok(record) if args.pipeline.as_ref().is_none_or(|name| *name == record.pipeline) => {
+                records.push(record)
+            }
+            Ok(_) => {}
+            Err(error) => world.terminal.warn(&error.to_string()),
+        }
+        if records.len() >= args.last {
+            break;
+        }
+    }
+    records.reverse();
+    if world.terminal.json {
+        world.terminal.print_json(&records);
+        return Ok(());
+    }
+    let mut table = table(&["run", "pipeline", "ran", "cached", "result"]);
+    for record in &records {
+        let count = |outcome| record.nodes.values().filter(|n| n.outcome == outcome).count();
+        table.add_row([
+            record.id.clone(),
+            record.pipeline.clone(),
+            count(Outcome::Done).to_string(),
+            count(Outcome::Cached).to_string(),
+            result(record).to_owned(),
+        ]);
+    }
+    world.terminal.print(&table.to_string());
+    Ok(())
+}
+
+fn result(record: &RunRecord) -> &'static str {
+    let any = |outcome| record.nodes.values().any(|node| node.outcome == outcome);
+    match () {
+        () if any(Outcome::Failed) => "failed",
+        () if any(Outcome::Interrupted) => "stopped",
+        () if record.finished.is_none() => "unfinished",
+        () => "ok",
+    }
+}
+
+/// One run.
+pub fn show(world: &World<'_>, args: &RunRef) -> Result<(), Failure> {
+    let store = world.store()?;
+    let record = find(&store, &args.run)?;
+    if world.terminal.json {
+        world.terminal.print_json(&record);
+        return Ok(());
+    }
+    let mut lines = vec![
+        format!("run       {}", record.id),
+        format!("pipeline  {}", record.pipeline),
+        format!("file      {}", record.file.as_ref().map_or("built in", |file| file.as_str())),
+        format!("started   {}", record.started),
+        format!("finished  {}", record.finished.as_deref().unwrap_or("-")),
+    ];
+    lines.extend(record.overrides.iter().map(|value| format!("set       {value}")));
+    let mut table = table(&["stage", "outcome", "artifact", "time", "why"]);
+    for (name, node) in in_order(&record) {
+        table.add_row([
+            name.to_owned(),
+            word(node.outcome).to_owned(),
+            node.artifact
+                .as_ref()
+                .map_or(String::new(), |(kind, digest)| format!("{kind} {}", digest.short())),
+            match node.outcome {
+                Outcome::Cached | Outcome::NotRun => String::new(),
+                Outcome::Done | Outcome::Failed | Outcome::Interrupted => text::duration(node.seconds),
+            },
+            text::reasons(&node.reasons),
+        ]);
+    }
+    lines.push(String::new());
+    lines.push(table.to_string());
+    for (name, node) in &record.nodes {
+        if let Some(error) = &node.error {
+            lines.push(format!("\n{name}: {error}"));
+        }
+    }
+    world.terminal.print(&lines.join("\n"));
+    print_results(world, &store, &record);
+    Ok(())
+}
+
+/// Nodes in the order of the pipeline, as far as the record tells.
+fn in_order(record: &RunRecord) -> Vec<(&str, &NodeRecord)> {
+    let stages = record.resolved.get("stages").and_then(|s| s.as_object());
+    let mut names: Vec<&str> = stages.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+    names.extend(
+        record.nodes.keys().map(String::as_str).filter(|name| stages.is_none_or(|s| !s.contains_key(*name))),
+    );
+    names.into_iter().filter_map(|name| Some((name, record.nodes.get(name)?))).collect()
+}
+
+fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Cached => "cached",
+        Outcome::Done => "done",
+        Outcome::Failed => "failed",
+        Outcome::Interrupted => "stopped",
+        Outcome::NotRun => "not run",
+    }
+}
+
+/// The metrics table and the place of the report of a run that made one.
+pub fn print_results(world: &World<'_>, store: &Store, record: &RunRecord) {
+    for (name, node) in &record.nodes {
+        let Some((artifact_kind, digest)) = &node.artifact else { continue };
+        if artifact_kind != kind::REPORT {
+            continue;
+        }
+        let dir = store.object_dir(artifact_kind, *digest);
+        if let Ok(text) = fs_err::read_to_string(dir.join("headline.txt")) {
+            world.terminal.print(&format!("\n{}", text.trim_end()));
+        }
+        let latest = store.root().join("latest").join(&record.pipeline).join(name).join("report.html");
+        // A later run may have moved `latest` on.
+        let own = dir.join("report.html");
+        let same =
+            latest.canonicalize_utf8().is_ok_and(|path| own.canonicalize_utf8().is_ok_and(|own| path == own));
+        let path = if same { latest } else { own };
+        world.terminal.print(&format!("\nreport: {path}"));
+    }
+}
+
+/// The log of a node of a run.
+pub fn logs(world: &World<'_>, args: &LogsArgs) -> Result<(), Failure> {
+    let store = world.store()?;
+    let record = find(&store, &args.run)?;
+    let path = store.runs_dir().join(&record.id).join("logs").join(format!("{}.log", args.node));
+    if !record.nodes.contains_key(&args.node) && !path.is_file() {
+        let names: Vec<&str> = record.nodes.keys().map(String::as_str).collect();
+        return Err(Failure::usage(format!(
+            "run {} has no stage `{}`\nhint: {}",
+            record.id,
+            args.node,
+            names.join(", ")
+        )));
+    }
+    if !path.is_file() {
+        world.terminal.say(&format!("`{}` did not run in {}: there is no log", args.node, record.id));
+        return Ok(());
+    }
+    world.terminal.print(&String::from_utf8_lossy(&fs_err::read(&path)?));
+    Ok(())
+}
+
+fn find(store: &Store, run: &str) -> Result<RunRecord, Failure> {
+    let ids = run_record::list(store)?;
+    let id = match run {
+        "last" => ids.last(),
+        given => ids.iter().find(|id| *id == given),
+    };
+    match id {
+        Some(id) => Ok(run_record::read(store, id)?),
+        None if ids.is_empty() => Err(Failure::usage("nothing has been run with this store yet")),
+        None => Err(Failure::usage(format!("no run is called `{run}`\nhint: plmicd runs lists them"))),
+    }
+}
+
+/// The artifacts of the last `keep` runs of every pipeline: roots of the collection.
+pub fn recent_artifacts(store: &Store, keep: usize) -> Result<Vec<ArtifactRef>, Failure> {
+    let mut left = std::collections::BTreeMap::<String, usize>::new();
+    let mut roots = Vec::new();
+    for id in run_record::list(store)?.iter().rev() {
+        let Ok(record) = run_record::read(store, id) else { continue };
+        let count = left.entry(record.pipeline.clone()).or_insert(0);
+        if *count >= keep {
+            continue;
+        }
+        *count += 1;
+        for node in record.nodes.values() {
+            if let Some((kind, digest)) = &node.artifact {
+                roots.push(ArtifactRef { kind: kind.clone(), digest: *digest });
+            }
+        }
+    }
+    Ok(roots)
+}

@@ -1,0 +1,131 @@
+//! One node in this process: `plmicd run FILE --only NODE`, whether a person, a scheduler or another `plmicd`
+//! started it.
+
+use std::io::{Read, Write};
+use std::sync::Mutex;
+
+use plmicd_artifact::Store;
+use plmicd_pipeline::execute::RunObserver;
+use plmicd_pipeline::pipeline::Pipeline;
+use plmicd_pipeline::plan::Planned;
+use plmicd_pipeline::run_node::{NodeError, Provenance, run_node};
+use plmicd_pipeline::source::Sources;
+use plmicd_pipeline::{Event, EventRecord, EventSink, Interrupt, Registry};
+use serde_json::json;
+
+use crate::failure::{Failure, chain, exit};
+use crate::ui::Terminal;
+use crate::ui::progress::Progress;
+
+/// Events as JSON lines on stdout, or drawn on stderr.
+enum Channel {
+    Json,
+    Human(Mutex<Progress>),
+}
+
+struct Sink {
+    node: String,
+    channel: Channel,
+}
+
+impl EventSink for Sink {
+    fn send(&self, event: Event) {
+        let record = EventRecord { time: jiff::Timestamp::now().to_string(), node: self.node.clone(), event };
+        match &self.channel {
+            Channel::Json => {
+                if let Ok(mut line) = serde_json::to_string(&record) {
+                    line.push('\n');
+                    // A parent that has gone away closes stdin as well, and that stops this process.
+                    let _ = std::io::stdout().lock().write_all(line.as_bytes());
+                }
+            }
+            Channel::Human(progress) => progress.lock().unwrap_or_else(|e| e.into_inner()).event(&record),
+        }
+    }
+}
+
+/// Runs one planned node here.
+pub fn run(
+    pipeline: &Pipeline,
+    planned: &Planned,
+    store: &Store,
+    registry: &Registry,
+    sources: &Sources<'_>,
+    terminal: &Terminal,
+    interrupt: &Interrupt,
+) -> Result<(), Failure> {
+    let node = planned.node.as_str();
+    let threads = pipeline.node(node).map_or(1, |n| n.runtime.thread_count());
+    // Fails only if a pool exists already, and then that one serves.
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    let log_seconds = pipeline.node(node).map_or(10, |n| n.runtime.log_seconds);
+    let channel = if terminal.json {
+        Channel::Json
+    } else {
+        Channel::Human(Mutex::new(Progress::new(terminal, std::iter::once(node), log_seconds)))
+    };
+    let sink = Sink { node: node.to_owned(), channel };
+    let outcome =
+        run_node(pipeline, planned, store, registry, sources, &sink, interrupt, &provenance(threads));
+    match outcome {
+        Ok((record, cached)) => {
+            if !terminal.json {
+                let verb = if cached { "cached" } else { "made" };
+                terminal.say(&format!("{node}: {verb} {} {}", record.kind, record.artifact.short()));
+            }
+            Ok(())
+        }
+        Err(NodeError::Interrupted) => {
+            sink.send(Event::Interrupted);
+            terminal.say(&format!("{node}: stopped; the same command goes on from here"));
+            Err(Failure::silent(exit::INTERRUPTED))
+        }
+        Err(error) => {
+            let message = chain(&error);
+            sink.send(Event::Failed { message: message.clone() });
+            Err(Failure::new(exit::STAGE, format!("stage `{node}`: {message}")))
+        }
+    }
+}
+
+fn provenance(threads: usize) -> Provenance {
+    let facts = [
+        ("program", json!(format!("plmicd {}", env!("CARGO_PKG_VERSION")))),
+        ("commit", json!(option_env!("PLMICD_COMMIT"))),
+        ("started", json!(jiff::Timestamp::now().to_string())),
+        ("threads", json!(threads)),
+        ("system", json!(format!("{} {}", std::env::consts::OS, std::env::consts::ARCH))),
+    ];
+    Provenance(facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+}
+
+/// Says where a panic happened, and not what: a message of the standard library may quote the text it was working
+/// on, and that may be a note.
+pub fn guard_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+        let text = format!("plmicd stopped at {place}: this is a defect of the program\n");
+        let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    }));
+}
+
+/// First SIGINT, SIGTERM or SIGUSR1: ask to stop. Second: end at once.
+pub fn watch_signals(interrupt: &Interrupt) -> std::io::Result<()> {
+    use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+    for signal in [SIGINT, SIGTERM, SIGUSR1] {
+        // The order matters: the flag is still down at the first signal, so only the second one ends the process.
+        signal_hook::flag::register_conditional_shutdown(signal, exit::INTERRUPTED.into(), interrupt.flag())?;
+        signal_hook::flag::register(signal, interrupt.flag())?;
+    }
+    Ok(())
+}
+
+/// Asks to stop when stdin is closed: by the parent to stop this node, or by the parent's death.
+pub fn watch_stdin(interrupt: &Interrupt) {
+    let interrupt = interrupt.clone();
+    std::thread::spawn(move || {
+        let mut byte = [0; 1];
+        while matches!(std::io::stdin().lock().read(&mut byte), Ok(n) if n > 0) {}
+        interrupt.raise();
+    });
+}

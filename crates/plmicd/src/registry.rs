@@ -1,0 +1,51 @@
+//! Which stages and kinds of source this build has.
+
+use plmicd_data::kind;
+use plmicd_pipeline::{Registry, SourceKind};
+use plmicd_preprocess::source_files;
+
+use crate::sources;
+
+/// All stages, in the order of the pipeline, and all kinds of source.
+pub fn registry() -> Registry {
+    let registry = Registry::default()
+        .stage::<plmicd_synth::Synth>()
+        .stage::<plmicd_preprocess::Preprocess>()
+        .stage::<plmicd_tokenize::Vocabulary>()
+        .stage::<plmicd_tokenize::Tokenize>();
+    #[cfg(feature = "torch")]
+    let registry = registry.stage::<plmicd_finetune::Finetune>().stage::<plmicd_predict::Predict>();
+    #[cfg(not(feature = "torch"))]
+    let registry = registry.absent("finetune").absent("predict");
+    registry
+        .stage::<plmicd_threshold::Threshold>()
+        .stage::<plmicd_evaluate::Evaluate>()
+        .stage::<plmicd_report::Report>()
+        .source(SourceKind {
+            name: kind::MIMIC3,
+            restricted: true,
+            help: "the folder holds NOTEEVENTS, DIAGNOSES_ICD, PROCEDURES_ICD, D_ICD_DIAGNOSES and D_ICD_PROCEDURES as \
+                   .csv or .csv.gz: MIMIC-III v1.4, credentialed access at PhysioNet; see docs/guides/data-sources.md",
+            files: source_files::mimic3_files,
+        })
+        .source(SourceKind {
+            name: kind::CODIESP,
+            restricted: false,
+            help: "the folder holds train/, dev/ and test/ of the CodiEsp corpus v4 (CC BY 4.0, on Zenodo); \
+                   see docs/guides/data-sources.md",
+            files: source_files::codiesp_files,
+        })
+        .source(SourceKind {
+            name: kind::HF_MODEL,
+            restricted: false,
+            help: "a model folder in Hugging Face layout: config.json, model.safetensors (or pytorch_model.bin) and its \
+                   tokenizer files; for pipelines/codiesp.toml `make encoder` fetches it, any other you put there",
+            files: sources::hf_model_files,
+        })
+        .source(SourceKind {
+            name: kind::CODE_TABLE,
+            restricted: false,
+            help: "a folder of tab-separated code tables; `make icd-tables` fetches ICD-9-CM and ICD-10",
+            files: source_files::code_table_files,
+        })
+}

@@ -1,0 +1,57 @@
+//! Files of a model folder: which ones count, and which must be there.
+
+use camino::Utf8Path;
+use plmicd_pipeline::BadInput;
+use plmicd_pipeline::registry::SourceFiles;
+
+const CONFIG: &str = "config.json";
+const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
+const TOKENIZER: [&str; 8] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "special_tokens.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+];
+
+/// The files of a model folder that stages read; whatever else lies there does not count. A folder without
+/// `config.json` can still serve as a tokenizer.
+///
+/// # Errors
+/// A config without weights, or neither a config nor a tokenizer file.
+pub fn hf_model_files(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
+    let has = |name: &str| dir.join(name).is_file();
+    let tokenizer = TOKENIZER.iter().any(|name| has(name));
+    if !has(CONFIG) && !tokenizer {
+        let message = format!("missing: a model folder has {CONFIG}, weights and tokenizer files");
+        return Err(BadInput::new(dir.join(CONFIG), message));
+    }
+    if has(CONFIG) && !WEIGHTS.iter().any(|name| has(name)) {
+        let message = format!("missing: expected {} beside {CONFIG}", WEIGHTS.join(" or "));
+        return Err(BadInput::new(dir.join(WEIGHTS[0]), message));
+    }
+    let names = std::iter::once(CONFIG).chain(WEIGHTS).chain(TOKENIZER);
+    Ok(names.filter(|name| has(name)).map(|name| (name.to_owned(), dir.join(name))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_needs_weights_and_a_tokenizer_folder_does_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = Utf8Path::from_path(folder.path()).expect("UTF-8");
+        assert!(hf_model_files(dir).is_err(), "empty");
+        std::fs::write(dir.join("vocab.txt"), "").expect("written");
+        std::fs::write(dir.join("README.md"), "").expect("written");
+        assert_eq!(hf_model_files(dir).expect("a tokenizer").len(), 1);
+        std::fs::write(dir.join(CONFIG), "").expect("written");
+        assert!(hf_model_files(dir).expect_err("no weights").to_string().contains("model.safetensors"));
+        std::fs::write(dir.join("pytorch_model.bin"), "").expect("written");
+        assert_eq!(hf_model_files(dir).expect("complete").len(), 3);
+    }
+}
