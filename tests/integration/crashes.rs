@@ -1,0 +1,127 @@
+//! Killed half-way, damaged on disk, nowhere to write.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::world::{TINY, World};
+
+/// A run killed with SIGKILL in the middle of fine-tuning goes on from its last checkpoint, and ends with the same
+/// weights, byte for byte, as one that was left alone.
+#[test]
+fn a_killed_training_resumes_and_ends_with_the_same_weights() {
+    let pipeline = TINY
+        .replace("device = \"cpu\"", "device = \"cpu\"\nthreads = 1\ncheckpoint_seconds = 0")
+        .replace("epochs = 3", "epochs = 12");
+    let world = World::new();
+    world.write("tiny.toml", &pipeline);
+    world.ok(&["run", "tiny.toml", "--until", "tokenize"]);
+    let kills = kill_during(&world, &["run", "tiny.toml", "--only", "finetune"], 3);
+    assert!(kills > 0, "the training was over before it could be killed");
+    world.ok(&["status", "tiny.toml"]).prints(&["to run (resumes)"]);
+    world.ok(&["run", "tiny.toml", "--until", "finetune"]);
+
+    let untouched = World::new();
+    untouched.write("tiny.toml", &pipeline);
+    untouched.ok(&["run", "tiny.toml", "--until", "finetune"]);
+    assert_eq!(world.digest("tiny.toml", "finetune"), untouched.digest("tiny.toml", "finetune"));
+    world.ok(&["artifact", "verify"]);
+}
+
+/// Starts the command again and again and kills it as soon as it has written a new checkpoint; how often it did.
+fn kill_during(world: &World, arguments: &[&str], times: usize) -> usize {
+    let mut kills = 0;
+    let mut seen = None;
+    for _ in 0..times {
+        let mut child =
+            world.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
+        let deadline = Instant::now() + Duration::from_secs(120);
+        loop {
+            let newest = newest_file(&world.path("artifacts/work/finetune"));
+            if newest.is_some() && newest != seen {
+                seen = newest;
+                child.kill().expect("killed");
+                kills += 1;
+                break;
+            }
+            if child.try_wait().expect("waited").is_some() || Instant::now() > deadline {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        child.wait().expect("gone");
+    }
+    kills
+}
+
+fn newest_file(folder: &std::path::Path) -> Option<std::time::SystemTime> {
+    let mut newest = None;
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(found) if found.is_dir() => folders.push(entry.path()),
+                Ok(found) => newest = newest.max(found.modified().ok()),
+                Err(_) => {}
+            }
+        }
+    }
+    newest
+}
+
+/// SIGTERM to `plmicd run`: the stage saves its state, the exit code says that the same command goes on.
+#[test]
+fn a_stopped_run_says_so_and_goes_on() {
+    let world = World::new();
+    let pipeline = TINY.replace("device = \"cpu\"", "device = \"cpu\"\ncheckpoint_seconds = 0");
+    world.write("tiny.toml", &pipeline.replace("epochs = 3", "epochs = 400"));
+    world.ok(&["run", "tiny.toml", "--until", "tokenize"]);
+    let mut child = world
+        .command(&["run", "tiny.toml"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while newest_file(&world.path("artifacts/work/finetune")).is_none() {
+        assert!(Instant::now() < deadline, "no checkpoint was written");
+        assert!(child.try_wait().expect("waited").is_none(), "it ended by itself");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
+    let output = child.wait_with_output().expect("ends");
+    assert_eq!(output.status.code(), Some(75), "{}", String::from_utf8_lossy(&output.stderr));
+    world.ok(&["status", "tiny.toml"]).prints(&["to run (resumes)"]);
+    let last = world.ok(&["show", "--message-format", "json"]).json();
+    assert_eq!(last["nodes"]["finetune"]["outcome"], "interrupted");
+    assert_eq!(last["nodes"]["report"]["outcome"], "not_run");
+}
+
+#[test]
+fn a_damaged_artifact_is_found_set_aside_and_made_again() {
+    let world = World::new();
+    world.write("tiny.toml", TINY);
+    world.ok(&["run", "tiny.toml", "--until", "preprocess"]);
+    let digest = world.digest("tiny.toml", "preprocess");
+    let file = world.path(&format!("artifacts/objects/notes/{digest}/labels.json"));
+    let mut bytes = std::fs::read(&file).expect("read");
+    bytes[20] ^= 1;
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("made writable");
+    std::fs::write(&file, bytes).expect("damaged");
+
+    let found = world.fails(4, &["artifact", "verify"]);
+    found.prints(&["labels.json"]).says(&["--quarantine"]);
+    world.fails(4, &["artifact", "verify", "--quarantine"]);
+    assert_eq!(world.planned("run", &["tiny.toml"]), ["preprocess"]);
+    world.ok(&["run", "tiny.toml", "--until", "preprocess"]);
+    assert_eq!(world.digest("tiny.toml", "preprocess"), digest, "the same bytes again");
+}
+
+#[test]
+fn a_store_in_a_strange_folder_is_refused() {
+    let world = World::new();
+    world.write("holiday/photo.jpg", "not a store");
+    world.fails(1, &["artifact", "ls", "--store", "holiday"]).says(&["holiday", "error:"]);
+    assert_eq!(std::fs::read_dir(world.path("holiday")).expect("there").count(), 1, "nothing was added");
+}

@@ -1,0 +1,10 @@
+//! The workspace's integration tests, in one binary: the command line, whole pipelines, crashes, and the rules of
+//! the house.
+
+#![allow(clippy::print_stderr, reason = "a skipped test says why")]
+
+mod command_line;
+mod crashes;
+mod pipeline;
+mod rules;
+mod world;
