@@ -1,0 +1,78 @@
+# One phony line per verb or stage; what depends on what is the business of `plmicd run`, not of make.
+#
+#   make demo                      the whole pipeline on synthetic notes
+#   make all PIPELINE=pipelines/codiesp.toml
+#   make finetune ARGS="--set stages.finetune.config.epochs=3"
+
+PIPELINE ?= pipelines/demo.toml
+STORE    ?= artifacts
+ARGS     ?=
+CARGO    ?= cargo
+PYTHON   ?= python3
+PLMICD   := $(or $(CARGO_TARGET_DIR),target)/release/plmicd
+RUN      := $(PLMICD) run $(PIPELINE) --store $(STORE)
+
+# The set-up links a libtorch that these name; the build itself always takes the one in .libtorch/.
+USE_PYTORCH := $(LIBTORCH_USE_PYTORCH)
+unexport LIBTORCH_USE_PYTORCH
+
+.PHONY: help
+help: ## Show this list.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+## Setting up
+
+.PHONY: setup build build-data encoder icd-tables doctor
+setup: ## Fetch libtorch into .libtorch/ (or link the one LIBTORCH names).
+	@LIBTORCH_USE_PYTORCH=$(USE_PYTORCH) $(PYTHON) scripts/setup_libtorch.py
+build: setup ## Build the plmicd program.
+	@$(CARGO) build --release --locked --package plmicd
+build-data: ## Build without libtorch: the data stages, the metrics and the store.
+	@$(CARGO) build --release --locked --package plmicd --no-default-features
+encoder: ## Fetch the pretrained encoder of pipelines/codiesp.toml.
+	@$(PYTHON) scripts/setup_data.py encoder
+icd-tables: ## Fetch ICD-9-CM and ICD-10 code tables.
+	@$(PYTHON) scripts/setup_data.py icd-tables
+doctor: build ## Tell what was found on this machine, and how to mend what is missing.
+	@$(PLMICD) doctor $(PIPELINE) --store $(STORE)
+
+## Running
+
+STAGES := preprocess vocabulary tokenize finetune predict threshold evaluate report
+
+.PHONY: demo all $(STAGES) plan status explain gc verify
+demo: build ## Run the whole pipeline on synthetic notes and show the result.
+	@$(PLMICD) run pipelines/demo.toml --store $(STORE) $(ARGS)
+all: build ## Run every stage of PIPELINE.
+	@$(RUN) $(ARGS)
+preprocess: build ## Run PIPELINE up to the notes and the label space.
+vocabulary: build ## Run PIPELINE up to the tokenizer.
+tokenize: build ## Run PIPELINE up to the token shards.
+finetune: build ## Run PIPELINE up to the trained model.
+predict: build ## Run PIPELINE up to the scores of dev and test.
+threshold: build ## Run PIPELINE up to the decision threshold.
+evaluate: build ## Run PIPELINE up to the metrics.
+report: build ## Run PIPELINE up to the report.
+$(STAGES):
+	@$(RUN) --until $@ $(ARGS)
+plan: build ## Show what would run, and why.
+	@$(PLMICD) plan $(PIPELINE) --store $(STORE) $(ARGS)
+status: build ## Show the state of every stage.
+	@$(PLMICD) status $(PIPELINE) --store $(STORE) $(ARGS)
+explain: build ## Tell why stages would run, setting by setting.
+	@$(PLMICD) explain $(PIPELINE) --store $(STORE) $(ARGS)
+gc: build ## Remove artifacts that no recent run needs.
+	@$(PLMICD) artifact gc --store $(STORE) $(ARGS)
+verify: build ## Read every artifact again and compare its digest.
+	@$(PLMICD) artifact verify --store $(STORE) $(ARGS)
+
+## Developing
+
+.PHONY: test lint format
+test: setup ## Run all tests that need no GPU.
+	@$(CARGO) test --workspace --locked
+lint: setup ## Check formatting and lints.
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+format: ## Format the code.
+	@$(CARGO) fmt --all
