@@ -85,7 +85,8 @@ fn small_step(repetitions: u32) -> Result<(), Box<dyn std::error::Error>> {
         let step = fastest(repetitions, || {
             model.train_step(&batch, &truth, 1.0, 1).expect("the batch fits");
         });
-        let autograd = fastest(repetitions, || model.loss_reference(&batch, &truth, &Dropout::seeded(1)).backward());
+        let autograd =
+            fastest(repetitions, || model.loss_reference(&batch, &truth, &Dropout::seeded(1)).backward());
         let scores = fastest(repetitions, || drop(model.scores(&batch)));
         println!(
             "  dropout {hidden_dropout}, in attention {attention_dropout}: {:.1} ms; by autograd {:.1} ms; scores {:.1} ms",

@@ -85,7 +85,8 @@ impl PlmIcd {
         let notes: Vec<Vec<i64>> = batch.iter().map(|(_, tokens)| tokens.clone()).collect();
         let longest = notes.iter().map(Vec::len).max().unwrap_or(1);
         let batch = SegmentBatch::new(&notes, longest, pad, Padding::Mask, self.device())?;
-        let states = self.encoder().forward(&batch.ids, &batch.mask, &plmicd_torch::Dropout::off()).flatten(0, 1);
+        let states =
+            self.encoder().forward(&batch.ids, &batch.mask, &plmicd_torch::Dropout::off()).flatten(0, 1);
         let means: Vec<Tensor> = batch
             .spans
             .iter()

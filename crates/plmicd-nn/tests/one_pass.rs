@@ -155,5 +155,7 @@ fn targets_must_fit() {
     let model = model(Padding::Mask, Projection::Tanh);
     let batch = model.batch(&notes(), &SPECIALS).unwrap();
     let two = LabelTargets::from_indices(&[vec![0], vec![1]], LABELS, Device::Cpu).unwrap();
-    assert!(model.train_step(&batch, &two, 1.0, 1).unwrap_err().to_string().contains("3 notes and 23 labels"));
+    assert!(
+        model.train_step(&batch, &two, 1.0, 1).unwrap_err().to_string().contains("3 notes and 23 labels")
+    );
 }

@@ -30,6 +30,12 @@ impl Diagnostic {
         Self { message: message.into(), origin: Some(origin.clone()), label: None, hint: None }
     }
 
+    /// Whether it says the same about the same place.
+    pub(crate) fn is_same(&self, other: &Diagnostic) -> bool {
+        let place = |d: &Diagnostic| d.origin.as_ref().map(|origin| (origin.place(), origin.span.clone()));
+        self.message == other.message && place(self) == place(other)
+    }
+
     /// With a few words beside the caret.
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = Some(label.into());

@@ -21,6 +21,7 @@ use crate::fingerprint::Reason;
 use crate::pipeline::Pipeline;
 use crate::plan::{Decision, Plan, PlanError, Planned, Selection, plan};
 use crate::registry::Registry;
+use crate::resources::{Capacity, Slots};
 use crate::run_record::{NodeRecord, Outcome, RunFolder};
 use crate::source::Sources;
 use crate::stage::Interrupt;
@@ -52,6 +53,8 @@ pub trait RunObserver {
 pub struct ExecuteOptions {
     /// Children at once.
     pub jobs: usize,
+    /// What they may use together.
+    pub capacity: Capacity,
     /// Go on with what does not depend on a failed node.
     pub keep_going: bool,
 }
@@ -107,7 +110,7 @@ pub fn execute(
 ) -> Result<Plan, ExecuteError> {
     let (sender, receiver) = unbounded();
     let mut executor = Executor {
-        selection: selection.clone(),
+        selection: Selection { force: selection.forced(pipeline), ..selection.clone() },
         launcher,
         folder,
         observer,
@@ -115,13 +118,14 @@ pub fn execute(
         ended: BTreeSet::new(),
         failed: false,
         sender,
+        slots: Slots::new(options.capacity),
     };
     loop {
         let current = plan(pipeline, &executor.selection, store, registry, sources)?;
         executor.note_hits(&current)?;
         let stopping = interrupt.is_raised() || (executor.failed && !options.keep_going);
         if !stopping {
-            executor.start_ready(&current, options.jobs)?;
+            executor.start_ready(pipeline, &current, options.jobs)?;
         }
         if executor.running.is_empty() {
             executor.note_rest(&current)?;
@@ -141,6 +145,7 @@ struct Executor<'a> {
     ended: BTreeSet<String>,
     failed: bool,
     sender: Sender<Message>,
+    slots: Slots,
 }
 
 impl Executor<'_> {
@@ -189,7 +194,7 @@ impl Executor<'_> {
         Ok(())
     }
 
-    fn start_ready(&mut self, plan: &Plan, jobs: usize) -> Result<(), ExecuteError> {
+    fn start_ready(&mut self, pipeline: &Pipeline, plan: &Plan, jobs: usize) -> Result<(), ExecuteError> {
         for planned in &plan.nodes {
             if self.running.len() >= jobs.max(1) {
                 break;
@@ -197,20 +202,26 @@ impl Executor<'_> {
             let ready = matches!(planned.decision, Decision::Run(_))
                 && !self.ended.contains(&planned.node)
                 && !self.running.contains_key(&planned.node);
-            if ready {
-                self.start(planned)?;
+            let needs = || pipeline.node(&planned.node).map(|node| node.runtime.needs).unwrap_or_default();
+            if ready && let Some(gpus) = self.slots.take(&planned.node, needs()) {
+                self.start(planned, gpus)?;
             }
         }
         Ok(())
     }
 
-    fn start(&mut self, planned: &Planned) -> Result<(), ExecuteError> {
+    /// `gpus`: the numbers of those that it may see; `None` for all.
+    fn start(&mut self, planned: &Planned, gpus: Option<Vec<u32>>) -> Result<(), ExecuteError> {
         let node = planned.node.clone();
         let reasons = reasons(planned);
         self.observer.starting(&node, &reasons);
         let force = reasons.contains(&Reason::Forced);
         let log = self.folder.log_file(&node).map_err(io(format!("the log of `{node}`")))?;
         let mut command = self.launcher.command(&node, force);
+        if let Some(gpus) = gpus {
+            let gpus: Vec<String> = gpus.iter().map(u32::to_string).collect();
+            command.env("CUDA_VISIBLE_DEVICES", gpus.join(","));
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
         {
             // Its own process group: a Ctrl-C at the terminal reaches the parent alone, which then asks.
@@ -270,6 +281,7 @@ impl Executor<'_> {
 
     fn reap(&mut self, node: &str) -> Result<(), ExecuteError> {
         let Some(mut running) = self.running.remove(node) else { return Ok(()) };
+        self.slots.release(node);
         let status = running.child.wait().map_err(io(format!("waiting for `{node}`")))?;
         let outcome = match status.code() {
             Some(0) => Outcome::Done,

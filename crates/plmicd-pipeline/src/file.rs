@@ -14,11 +14,12 @@ use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::pipeline::{MissingVariable, Node, Pipeline, PipelineSource, Wire};
 use crate::registry::{AnyStage, Registry};
 use crate::stage::{ConfigIssue, Runtime};
+use crate::sweep::{self, Spec};
 use crate::tree::{Entry, Source, Tree};
 
 /// The `schema = 1` that this version reads.
 const SCHEMA: i64 = 1;
-const TOP_KEYS: [&str; 6] = ["schema", "name", "extends", "runtime", "sources", "stages"];
+const TOP_KEYS: [&str; 7] = ["schema", "name", "extends", "runtime", "sources", "stages", "sweep"];
 const SOURCE_KEYS: [&str; 3] = ["kind", "path", "restricted"];
 const STAGE_KEYS: [&str; 4] = ["stage", "inputs", "config", "runtime"];
 /// Longer `extends` chains are taken for a circle.
@@ -46,17 +47,72 @@ pub fn load(
     variables: &BTreeMap<String, String>,
 ) -> Result<Pipeline, Diagnostics> {
     let mut tree = read_layers(from)?;
+    let mut upper = Vec::new();
     for argument in overrides {
-        let upper = Tree::from_override(argument)?;
-        check_override(&tree, &upper)?;
-        tree.merge(upper);
+        let mut layer = Tree::from_override(argument)?;
+        if let Some(sweep) = layer.remove("sweep") {
+            // The sweep itself may be changed, such as `--set sweep.seeds=[1]`.
+            tree.merge(Tree::table(vec![("sweep", sweep.tree)]));
+        } else {
+            upper.push(layer);
+        }
     }
-    check_schema(&tree)?;
     let file = match from {
         PipelineText::File(path) => Some(path.clone()),
         PipelineText::Embedded { .. } => None,
     };
+    match tree.remove("sweep") {
+        None => resolve(tree, &upper, registry, variables, file),
+        Some(sweep) => load_sweep(&tree, &sweep, &upper, registry, variables, file),
+    }
+}
+
+/// One pipeline: `--set` over the file, then all checks.
+fn resolve(
+    mut tree: Tree,
+    upper: &[Tree],
+    registry: &Registry,
+    variables: &BTreeMap<String, String>,
+    file: Option<Utf8PathBuf>,
+) -> Result<Pipeline, Diagnostics> {
+    for layer in upper {
+        check_override(&tree, layer)?;
+        tree.merge(layer.clone());
+    }
+    check_schema(&tree)?;
+    let tree = Arc::new(tree);
     Resolver { registry, variables, tree: &tree, problems: Vec::new() }.resolve(file)
+}
+
+/// Every cell of a sweep as a pipeline of its own, then all of them as one.
+fn load_sweep(
+    base: &Tree,
+    sweep: &Entry,
+    upper: &[Tree],
+    registry: &Registry,
+    variables: &BTreeMap<String, String>,
+    file: Option<Utf8PathBuf>,
+) -> Result<Pipeline, Diagnostics> {
+    let spec = Spec::read(sweep)?;
+    let cells = sweep::cells(&spec)?;
+    let mut pipelines = Vec::with_capacity(cells.len());
+    let mut problems: Vec<Diagnostic> = Vec::new();
+    for cell in &cells {
+        let tree = sweep::tree_of(base, &spec, cell)?;
+        match resolve(tree, upper, registry, variables, file.clone()) {
+            Ok(pipeline) => pipelines.push(pipeline),
+            Err(Diagnostics(found)) => {
+                // A mistake of the base is one of every cell.
+                let fresh = |problem: &Diagnostic| problems.iter().all(|known| !known.is_same(problem));
+                let found: Vec<Diagnostic> = found.into_iter().filter(fresh).collect();
+                problems.extend(found);
+            }
+        }
+    }
+    if !problems.is_empty() {
+        return Err(Diagnostics(problems));
+    }
+    sweep::expand(&spec, cells, pipelines, registry, file)
 }
 
 fn read_layers(from: &PipelineText) -> Result<Tree, Diagnostics> {
@@ -142,7 +198,7 @@ fn check_override(tree: &Tree, upper: &Tree) -> Result<(), Diagnostics> {
 struct Resolver<'a> {
     registry: &'a Registry,
     variables: &'a BTreeMap<String, String>,
-    tree: &'a Tree,
+    tree: &'a Arc<Tree>,
     problems: Vec<Diagnostic>,
 }
 
@@ -177,7 +233,7 @@ impl Resolver<'_> {
         }
         let nodes = if self.problems.is_empty() { self.order(nodes, entries) } else { nodes };
         if self.problems.is_empty() {
-            Ok(Pipeline { name, file, sources, nodes, left_out, tree: tree.clone() })
+            Ok(Pipeline { name, file, sources, nodes, left_out, sweep: None })
         } else {
             Err(Diagnostics(self.problems))
         }
@@ -331,7 +387,15 @@ impl Resolver<'_> {
             merge_values(&mut settings, own.to_value());
         }
         let runtime = self.runtime(&entry.tree, &entry.key, &settings);
-        Some(Node { name: entry.key.clone(), stage: stage_name, inputs, config: config?, runtime: runtime? })
+        Some(Node {
+            name: entry.key.clone(),
+            file_name: entry.key.clone(),
+            stage: stage_name,
+            inputs,
+            config: config?,
+            runtime: runtime?,
+            tree: Arc::clone(self.tree),
+        })
     }
 
     /// Nodes whose stage this build lacks, and all that read from them, directly or not.
@@ -378,23 +442,29 @@ impl Resolver<'_> {
                 self.problems.push(Diagnostic::at(message, &wire.key_origin).did_you_mean(&wire.key, names));
                 continue;
             }
-            let Some(text) = self.string(&wire.tree) else { continue };
-            let target = match text.strip_prefix("sources.") {
-                Some(source) => Wire::Source(source.to_owned()),
-                None => Wire::Node(text.clone()),
-            };
-            if let Wire::Node(name) = &target
-                && !all.iter().any(|e| &e.key == name)
-            {
-                let message = format!("no stage of this pipeline is called `{name}`");
-                let names = all.iter().map(|e| e.key.as_str());
-                self.problems.push(Diagnostic::at(message, &wire.tree.origin).did_you_mean(name, names));
+            if wire.tree.to_value() == Value::Bool(false) {
+                // How a variant takes away a wire of its base.
                 continue;
             }
-            wires.insert(wire.key.clone(), target);
+            match wire.tree.entries() {
+                Some(members) if stage.inputs().iter().any(|slot| slot.name == wire.key && slot.many) => {
+                    for member in members {
+                        if let Some(target) = self.wire(&member.tree, all) {
+                            wires.insert(format!("{}/{}", wire.key, member.key), target);
+                        }
+                    }
+                }
+                _ => {
+                    if let Some(target) = self.wire(&wire.tree, all) {
+                        wires.insert(wire.key.clone(), target);
+                    }
+                }
+            }
         }
         for slot in stage.inputs().iter().filter(|slot| slot.required) {
-            let named = inputs.is_some_and(|tree| tree.get(slot.name).is_some());
+            let named = inputs
+                .and_then(|tree| tree.get(slot.name))
+                .is_some_and(|wire| wire.to_value() != Value::Bool(false));
             if !named {
                 let origin = inputs.map_or(&entry.key_origin, |tree| &tree.origin);
                 let message = format!(
@@ -410,11 +480,27 @@ impl Resolver<'_> {
         wires
     }
 
+    /// What one wire leads to.
+    fn wire(&mut self, tree: &Tree, all: &[Entry]) -> Option<Wire> {
+        let text = self.string(tree)?;
+        if let Some(source) = text.strip_prefix("sources.") {
+            return Some(Wire::Source(source.to_owned()));
+        }
+        if all.iter().any(|entry| entry.key == text) {
+            return Some(Wire::Node(text));
+        }
+        let message = format!("no stage of this pipeline is called `{text}`");
+        let names = all.iter().map(|entry| entry.key.as_str());
+        self.problems.push(Diagnostic::at(message, &tree.origin).did_you_mean(&text, names));
+        None
+    }
+
     fn check_kinds(&mut self, nodes: &[Node], sources: &BTreeMap<String, PipelineSource>) {
         for node in nodes {
             let Some(stage) = self.registry.find_stage(&node.stage) else { continue };
             for (slot_name, wire) in &node.inputs {
-                let origin = self.tree.locate(&format!("stages.{}.inputs.{slot_name}", node.name)).0;
+                let path = slot_name.replace('/', ".");
+                let origin = self.tree.locate(&format!("stages.{}.inputs.{path}", node.name)).0;
                 let kind = match wire {
                     Wire::Source(name) => match sources.get(name) {
                         Some(source) => source.kind.as_str(),
@@ -433,7 +519,13 @@ impl Resolver<'_> {
                         }
                     }
                 };
-                let Some(slot) = stage.inputs().iter().find(|slot| slot.name == slot_name) else { continue };
+                let Some(slot) = stage
+                    .inputs()
+                    .iter()
+                    .find(|slot| slot.name == slot_name.split('/').next().unwrap_or_default())
+                else {
+                    continue;
+                };
                 if !slot.kinds.contains(&kind) {
                     let message = format!(
                         "input `{slot_name}` of stage `{}` takes {}, but `{wire}` is of kind {kind}",
@@ -473,7 +565,7 @@ impl Resolver<'_> {
 }
 
 /// A complaint of a config type, placed at the value (or the key, where the key is what is wrong).
-fn config_problem(tree: &Tree, node: &str, issue: &ConfigIssue, section: &str) -> Diagnostic {
+pub(crate) fn config_problem(tree: &Tree, node: &str, issue: &ConfigIssue, section: &str) -> Diagnostic {
     let unknown = issue.message.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`'));
     if let Some((field, rest)) = unknown {
         let parent = issue.path.strip_suffix(field).unwrap_or(&issue.path).trim_end_matches('.');
@@ -516,7 +608,7 @@ fn merge_values(below: &mut Value, above: Value) {
     }
 }
 
-fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 100
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')

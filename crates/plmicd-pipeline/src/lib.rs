@@ -5,21 +5,25 @@
 //! | what a stage is and sees | [`stage`], [`event`], [`registry`] |
 //! | how a pipeline file becomes a [`pipeline::Pipeline`] | [`file`], [`tree`], [`diagnostic`] |
 //! | what a key is made of, and why a node runs | [`fingerprint`], [`plan`], [`source`] |
-//! | running: one node, a whole pipeline | [`run_node`], [`execute`] |
-//! | what is kept of a run | [`run_record`] |
+//! | running: one node, a whole pipeline | [`run_node`], [`execute`], [`resources`] |
+//! | many variants as one pipeline | [`sweep`] |
+//! | what is kept of a run | [`run_record`], [`history`] |
 
 pub mod diagnostic;
 pub mod event;
 pub mod execute;
 pub mod file;
 pub mod fingerprint;
+pub mod history;
 pub mod pipeline;
 pub mod plan;
 pub mod registry;
+pub mod resources;
 pub mod run_node;
 pub mod run_record;
 pub mod source;
 pub mod stage;
+pub mod sweep;
 pub mod tree;
 
 pub use event::{Event, EventRecord, EventSink, NoEvents};

@@ -1,12 +1,14 @@
 //! A pipeline after all layers and checks: sources and nodes, in an order in which they can run.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use camino::Utf8PathBuf;
 use serde_json::Value;
 
 use crate::registry::CheckedConfig;
 use crate::stage::Runtime;
+use crate::sweep::Sweep;
 use crate::tree::Tree;
 
 /// What an input slot is wired to.
@@ -38,8 +40,10 @@ pub struct MissingVariable(pub String);
 /// One stage with its config and wires.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// Name in the file (`[stages.NAME]`).
+    /// Its name: that of the file, in a sweep with the choices it depends on (`finetune@caml+s1`).
     pub name: String,
+    /// Name in the file (`[stages.NAME]`).
+    pub file_name: String,
     /// Name of the stage it runs.
     pub stage: String,
     /// Slot to wire.
@@ -48,6 +52,8 @@ pub struct Node {
     pub config: CheckedConfig,
     /// Machine settings.
     pub runtime: Runtime,
+    /// All layers merged, with the origin of every value.
+    pub tree: Arc<Tree>,
 }
 
 impl Node {
@@ -73,8 +79,8 @@ pub struct Pipeline {
     pub nodes: Vec<Node>,
     /// Nodes of the file whose stage this build lacks, and those that read from them.
     pub left_out: Vec<String>,
-    /// All layers merged, with the origin of every value.
-    pub tree: Tree,
+    /// The cells, where the file is a sweep.
+    pub sweep: Option<Sweep>,
 }
 
 impl Pipeline {
@@ -85,13 +91,22 @@ impl Pipeline {
 
     /// Where a value of a node's config was set: `file:line`, `--set …`, or `None` for a default.
     pub fn config_place(&self, node: &str, path: &str) -> Option<String> {
-        let (origin, found) = self.tree.locate(&format!("stages.{node}.config.{path}"));
+        let node = self.node(node)?;
+        let (origin, found) = node.tree.locate(&format!("stages.{}.config.{path}", node.file_name));
         found.then(|| origin.place())
     }
 
-    /// The named node and everything it reads from, directly or not, in running order.
+    /// The nodes that a name stands for: the node itself, or in a sweep all that come from this one of the file.
+    pub fn named(&self, name: &str) -> Vec<&Node> {
+        match self.node(name) {
+            Some(node) => vec![node],
+            None => self.nodes.iter().filter(|node| node.file_name == name).collect(),
+        }
+    }
+
+    /// The named nodes and everything they read from, directly or not, in running order.
     pub fn with_upstream(&self, name: &str) -> Vec<&Node> {
-        let mut wanted = vec![name];
+        let mut wanted: Vec<&str> = self.named(name).into_iter().map(|node| node.name.as_str()).collect();
         let mut chosen: Vec<&Node> = Vec::new();
         // Reverse running order: every reader comes before what it reads.
         for node in self.nodes.iter().rev() {

@@ -6,9 +6,9 @@ use plmicd_artifact::{ActionRecord, Digest, Lookup, Store, StoreError};
 use serde_json::Value;
 
 use crate::fingerprint::{FINGERPRINT_FORMAT, Fingerprint, Reason, difference};
+use crate::history::History;
 use crate::pipeline::{Node, Pipeline, Wire};
 use crate::registry::Registry;
-use crate::run_record;
 use crate::source::{SourceError, Sources};
 use crate::stage::Input;
 
@@ -89,6 +89,14 @@ pub struct Selection {
     pub force: BTreeSet<String>,
 }
 
+impl Selection {
+    /// The names of the nodes that run even where their output is there: in a sweep, one name of the file stands
+    /// for all nodes that come from it.
+    pub fn forced(&self, pipeline: &Pipeline) -> BTreeSet<String> {
+        self.force.iter().flat_map(|name| pipeline.named(name)).map(|node| node.name.clone()).collect()
+    }
+}
+
 /// Decides hit, run or pending for every selected node.
 pub fn plan(
     pipeline: &Pipeline,
@@ -100,13 +108,24 @@ pub fn plan(
     for name in selection.until.iter().chain(&selection.force) {
         require_node(pipeline, name)?;
     }
+    let forced = selection.forced(pipeline);
+    let past = History::new(&pipeline.name);
     let chosen: Vec<&Node> = match &selection.until {
         Some(until) => pipeline.with_upstream(until),
         None => pipeline.nodes.iter().collect(),
     };
     let mut planned = Plan::default();
     for node in chosen {
-        let entry = plan_node(pipeline, node, selection, &planned, store, registry, sources)?;
+        let entry = plan_node(
+            pipeline,
+            node,
+            forced.contains(&node.name),
+            &planned,
+            &past,
+            store,
+            registry,
+            sources,
+        )?;
         planned.nodes.push(entry);
     }
     Ok(planned)
@@ -114,7 +133,7 @@ pub fn plan(
 
 /// An error that names the nearest node, if there is none of this name.
 pub fn require_node<'p>(pipeline: &'p Pipeline, name: &str) -> Result<&'p Node, PlanError> {
-    pipeline.node(name).ok_or_else(|| {
+    pipeline.named(name).first().copied().ok_or_else(|| {
         let names: Vec<&str> = pipeline.nodes.iter().map(|node| node.name.as_str()).collect();
         let hint = match crate::diagnostic::nearest(name, &names) {
             Some(best) => format!("did you mean `{best}`?"),
@@ -127,8 +146,9 @@ pub fn require_node<'p>(pipeline: &'p Pipeline, name: &str) -> Result<&'p Node, 
 fn plan_node(
     pipeline: &Pipeline,
     node: &Node,
-    selection: &Selection,
+    forced: bool,
     before: &Plan,
+    past: &History,
     store: &Store,
     registry: &Registry,
     sources: &Sources<'_>,
@@ -183,14 +203,14 @@ fn plan_node(
     };
     let key = fingerprint.key();
     let decision = match store.lookup(&node.stage, key)? {
-        _ if selection.force.contains(&node.name) => Decision::Run(vec![Reason::Forced]),
+        _ if forced => Decision::Run(vec![Reason::Forced]),
         Lookup::Hit(record) => Decision::Hit(Box::new(record)),
         Lookup::OutputMissing(_) => Decision::Run(vec![Reason::OutputMissing]),
         Lookup::OutputCorrupt { detail, .. } => Decision::Run(vec![Reason::OutputCorrupt { detail }]),
         Lookup::BadFormat { found } => {
             Decision::Run(vec![Reason::FormatVersion { old: found, new: plmicd_artifact::RECORD_FORMAT }])
         }
-        Lookup::Never => Decision::Run(why_new(pipeline, node, &fingerprint, store)?),
+        Lookup::Never => Decision::Run(why_new(pipeline, node, &fingerprint, past, store)?),
     };
     Ok(entry(Some(key), Some(fingerprint), inputs, decision))
 }
@@ -210,9 +230,10 @@ fn why_new(
     pipeline: &Pipeline,
     node: &Node,
     fingerprint: &Fingerprint,
+    past: &History,
     store: &Store,
 ) -> Result<Vec<Reason>, StoreError> {
-    let Some((stage, key)) = run_record::last_key(store, &pipeline.name, &node.name) else {
+    let Some((stage, key)) = past.last_key(store, &node.name) else {
         return Ok(vec![Reason::NeverRun]);
     };
     let Some(record) = store.action(&stage, key)? else { return Ok(vec![Reason::NeverRun]) };

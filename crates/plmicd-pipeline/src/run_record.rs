@@ -11,9 +11,6 @@ use serde_json::Value;
 use crate::event::EventRecord;
 use crate::fingerprint::Reason;
 
-/// How far back to look for the last run of a node.
-const LOOK_BACK: usize = 500;
-
 /// What became of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -177,18 +174,4 @@ pub fn read(store: &Store, id: &str) -> std::io::Result<RunRecord> {
     let text = fs_err::read_to_string(&path)?;
     serde_json::from_str(&text)
         .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, format!("{path}: {error}")))
-}
-
-/// Stage and key with which a node of a pipeline last yielded an output.
-pub fn last_key(store: &Store, pipeline: &str, node: &str) -> Option<(String, Digest)> {
-    let ids = list(store).ok()?;
-    ids.iter().rev().take(LOOK_BACK).find_map(|id| {
-        // A record of an older layout is no reason to fail: it only cannot explain.
-        let record = read(store, id).ok()?;
-        let node = record.nodes.get(node).filter(|_| record.pipeline == pipeline)?;
-        match (node.outcome, node.key) {
-            (Outcome::Cached | Outcome::Done, Some(key)) => Some((node.stage.clone(), key)),
-            _ => None,
-        }
-    })
 }

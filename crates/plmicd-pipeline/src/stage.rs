@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, EventSink};
+use crate::resources::Needs;
 
 /// One input slot of a stage.
 #[derive(Clone, Copy, Debug)]
@@ -25,17 +26,29 @@ pub struct InputSpec {
     pub kinds: &'static [&'static str],
     /// Whether the stage cannot run without it.
     pub required: bool,
+    /// Whether it takes any number of artifacts, each under a name of its own.
+    pub many: bool,
 }
 
 impl InputSpec {
     /// A slot that must be filled.
     pub const fn required(name: &'static str, kinds: &'static [&'static str]) -> Self {
-        Self { name, kinds, required: true }
+        Self { name, kinds, required: true, many: false }
+    }
+
+    /// A slot for one or more artifacts: `inputs.NAME = { this = "…", that = "…" }`.
+    pub const fn many(name: &'static str, kinds: &'static [&'static str]) -> Self {
+        Self { name, kinds, required: true, many: true }
+    }
+
+    /// The slot of the artifact `member` of a slot that takes many.
+    pub fn member(&self, member: &str) -> String {
+        format!("{}/{member}", self.name)
     }
 
     /// A slot that may stay empty.
     pub const fn optional(name: &'static str, kinds: &'static [&'static str]) -> Self {
-        Self { name, kinds, required: false }
+        Self { name, kinds, required: false, many: false }
     }
 }
 
@@ -117,11 +130,19 @@ pub struct Runtime {
     pub checkpoint_seconds: u64,
     /// Seconds between two progress lines where there is no terminal.
     pub log_seconds: u64,
+    /// What it needs of the machine while it runs.
+    pub needs: Needs,
 }
 
 impl Default for Runtime {
     fn default() -> Self {
-        Self { threads: 0, device: "auto".to_owned(), checkpoint_seconds: 120, log_seconds: 10 }
+        Self {
+            threads: 0,
+            device: "auto".to_owned(),
+            checkpoint_seconds: 120,
+            log_seconds: 10,
+            needs: Needs::default(),
+        }
     }
 }
 
@@ -187,6 +208,15 @@ impl<'a> StageContext<'a> {
     /// An optional input.
     pub fn optional_input(&self, name: &str) -> Option<&Input> {
         self.inputs.get(name)
+    }
+
+    /// The inputs of a slot that takes many, by name.
+    pub fn inputs_of(&self, name: &str) -> impl Iterator<Item = (&str, &Input)> {
+        let name = name.to_owned();
+        self.inputs.iter().filter_map(move |(slot, input)| {
+            let member = slot.strip_prefix(name.as_str())?.strip_prefix('/')?;
+            Some((member, input))
+        })
     }
 
     /// Whether any input derives from data under a use agreement.

@@ -120,6 +120,42 @@ impl Tree {
         Ok(tree)
     }
 
+    /// A chain of tables down to `value`, all of it written at `origin`.
+    pub(crate) fn made(path: &str, value: Value, origin: &Origin) -> Tree {
+        let leaf = Tree { node: Node::Leaf(value), origin: origin.clone() };
+        path.rsplit('.').fold(leaf, |tree, key| {
+            let entry = Entry { key: key.to_owned(), key_origin: origin.clone(), tree };
+            Tree { node: Node::Table(vec![entry]), origin: origin.clone() }
+        })
+    }
+
+    /// A table with these entries, each of them standing for its own place.
+    pub(crate) fn table(entries: Vec<(&str, Tree)>) -> Tree {
+        let entries: Vec<Entry> = entries
+            .into_iter()
+            .map(|(key, tree)| Entry { key: key.to_owned(), key_origin: tree.origin.clone(), tree })
+            .collect();
+        let origin = entries.first().map_or_else(
+            || Origin {
+                source: Arc::new(Source { name: String::new(), text: String::new(), base: None }),
+                span: 0..0,
+            },
+            |entry| entry.key_origin.clone(),
+        );
+        Tree { node: Node::Table(entries), origin }
+    }
+
+    /// Takes an entry out of a table.
+    pub(crate) fn remove(&mut self, key: &str) -> Option<Entry> {
+        match &mut self.node {
+            Node::Table(entries) => {
+                let at = entries.iter().position(|entry| entry.key == key)?;
+                Some(entries.remove(at))
+            }
+            Node::Leaf(_) => None,
+        }
+    }
+
     /// The entries of a table, or `None`.
     pub fn entries(&self) -> Option<&[Entry]> {
         match &self.node {

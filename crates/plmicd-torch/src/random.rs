@@ -12,14 +12,12 @@ pub fn manual_seed(seed: u64) {
 }
 
 /// Fills the CPU tensor `out` from a normal distribution; what is drawn depends on `seed` alone.
-pub fn fill_normal(
-    out: &Tensor,
-    mean: f64,
-    standard_deviation: f64,
-    seed: u64,
-) -> Result<(), TorchError> {
+pub fn fill_normal(out: &Tensor, mean: f64, standard_deviation: f64, seed: u64) -> Result<(), TorchError> {
     if out.device() != Device::Cpu {
-        return Err(TorchError::Invalid(format!("random values are drawn on the CPU, not on {:?}", out.device())));
+        return Err(TorchError::Invalid(format!(
+            "random values are drawn on the CPU, not on {:?}",
+            out.device()
+        )));
     }
     // SAFETY: the pointer comes from a live tensor; libtorch checks its kind and throws.
     unsafe { ffi::check(ffi::plmicd_fill_normal(ffi::raw(out), mean, standard_deviation, seed)) }
@@ -110,7 +108,6 @@ mod tests {
         assert_eq!(seen.len(), 2000);
     }
 
-
     #[test]
     fn dropout_depends_on_its_seed_alone_and_keeps_the_mean() {
         let x = Tensor::ones([300, 1001], (tch::Kind::Float, Device::Cpu));
@@ -120,7 +117,8 @@ mod tests {
             let (first, second) = (stream.apply(&x, 0.1), stream.apply(&x, 0.1));
             assert!(!first.equal(&second));
             assert!(first.equal(&Dropout::seeded(3).apply(&x, 0.1)));
-            let dropped = f64::try_from(first.eq(0.0).to_kind(tch::Kind::Double).mean(tch::Kind::Double)).unwrap();
+            let dropped =
+                f64::try_from(first.eq(0.0).to_kind(tch::Kind::Double).mean(tch::Kind::Double)).unwrap();
             // Five standard deviations of the share of 300,300 draws.
             assert!((dropped - 0.1).abs() < 0.0028, "{dropped}");
             let kept = f64::try_from(first.max()).unwrap();

@@ -150,7 +150,10 @@ pub struct RunArgs {
     /// Stages at once, where they do not depend on one another.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub jobs: usize,
-    /// Go on with what does not depend on a failed stage.
+    /// What they may use together, by the `needs` of each: `cpu=8,gpu=2,memory=64` (GiB).
+    #[arg(long, value_name = "AMOUNTS", default_value = "", value_parser = plmicd_pipeline::resources::Capacity::parse)]
+    pub resources: plmicd_pipeline::resources::Capacity,
+    /// Go on with what does not depend on a failed stage; sweeps always do.
     #[arg(long)]
     pub keep_going: bool,
     /// Started by another `plmicd run`: stop when stdin is closed.

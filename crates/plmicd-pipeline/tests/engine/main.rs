@@ -2,4 +2,5 @@
 
 mod files;
 mod planning;
+mod sweeps;
 mod toy;

@@ -143,6 +143,31 @@ impl Stage for Scale {
     }
 }
 
+/// What a sweep collects: a line per member.
+pub struct Table;
+
+impl Stage for Table {
+    type Config = TotalConfig;
+    const NAME: &'static str = "table";
+    const VERSION: u32 = 1;
+    const OUTPUT: &'static str = "table";
+    const SCHEMA: u32 = 1;
+    const SUMMARY: &'static str = "A line per member";
+
+    fn inputs() -> &'static [InputSpec] {
+        const INPUTS: &[InputSpec] = &[InputSpec::many("rows", &["scaled"])];
+        INPUTS
+    }
+
+    fn run(_config: &TotalConfig, context: &StageContext<'_>) -> Result<(), StageError> {
+        let mut lines = Vec::new();
+        for (name, input) in context.inputs_of("rows") {
+            lines.push(format!("{name} {}", fs_err::read_to_string(input.file("scaled.txt"))?));
+        }
+        Ok(fs_err::write(context.output_dir().join("table.txt"), lines.join("\n"))?)
+    }
+}
+
 fn write(context: &StageContext<'_>, name: &str, numbers: &[i64]) -> Result<(), StageError> {
     let text: Vec<String> = numbers.iter().map(i64::to_string).collect();
     Ok(fs_err::write(context.output_dir().join(name), text.join("\n"))?)
@@ -159,12 +184,9 @@ fn seed_files(dir: &Utf8Path) -> Result<Vec<(String, Utf8PathBuf)>, BadInput> {
 }
 
 pub fn registry() -> Registry {
-    Registry::default().stage::<Numbers>().stage::<Total>().stage::<Scale>().source(SourceKind {
-        name: "seed",
-        restricted: true,
-        help: "a folder with seed.txt",
-        files: seed_files,
-    })
+    Registry::default().stage::<Numbers>().stage::<Total>().stage::<Scale>().stage::<Table>().source(
+        SourceKind { name: "seed", restricted: true, help: "a folder with seed.txt", files: seed_files },
+    )
 }
 
 pub const FILE: &str = r#"schema = 1

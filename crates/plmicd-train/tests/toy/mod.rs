@@ -6,11 +6,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use camino::Utf8Path;
+use plmicd_torch::Dropout;
 use plmicd_train::{
     BatchSource, Cause, Checkpoints, EpochRecord, Observer, OptimizerConfig, Order, Outcome, Parameter,
     StepReport, Task, TrainError, Trainer, TrainerConfig,
 };
-use plmicd_torch::Dropout;
 use tch::{Device, Kind, Tensor};
 
 const FEATURES: i64 = 6;

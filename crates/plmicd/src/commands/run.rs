@@ -66,6 +66,9 @@ fn run_all(world: &World<'_>, args: &RunArgs, pipeline: &Pipeline, store: &Store
     // Complaints about missing sources come before anything runs, not after an hour.
     let first = plan(pipeline, &selection, store, &world.registry, &sources)?;
     plan_command::refuse_blocked(&first)?;
+    if let Some(problem) = args.resources.too_small_for(pipeline) {
+        return Err(Failure::usage(format!("--resources: {problem}")));
+    }
     let started = jiff::Timestamp::now();
     let record = RunRecord {
         format: 1,
@@ -84,7 +87,11 @@ fn run_all(world: &World<'_>, args: &RunArgs, pipeline: &Pipeline, store: &Store
     let mut observer =
         Progress::new(world.terminal, pipeline.nodes.iter().map(|n| n.name.as_str()), log_seconds);
     let launcher = SelfLauncher { args, world };
-    let options = ExecuteOptions { jobs: args.jobs, keep_going: args.keep_going };
+    let options = ExecuteOptions {
+        jobs: args.jobs,
+        capacity: args.resources,
+        keep_going: args.keep_going || pipeline.sweep.is_some(),
+    };
     execute(
         pipeline,
         &selection,
