@@ -40,6 +40,11 @@ impl Encoder {
         &self.config
     }
 
+    /// The word embeddings [V,D], which a language-model head shares.
+    pub(crate) fn word_embeddings(&self) -> &Tensor {
+        &self.embeddings.word
+    }
+
     /// Chooses how self-attention is computed.
     pub fn set_attention_path(&mut self, path: AttentionPath) {
         self.attention_path = path;
@@ -164,12 +169,7 @@ impl Layer {
         let context = self.attention.forward(x, mask, dropout, path);
         let attended = dropout.apply(&self.attention_output.forward(&context), self.dropout);
         let attended = self.attention_norm.forward(&(attended + x));
-        let wide = self.intermediate.forward(&attended);
-        let wide = match self.activation {
-            HiddenAct::Gelu => wide.gelu("none"),
-            HiddenAct::GeluTanh => wide.gelu("tanh"),
-            HiddenAct::Relu => wide.relu(),
-        };
+        let wide = self.activation.apply(&self.intermediate.forward(&attended));
         let output = dropout.apply(&self.output.forward(&wide), self.dropout);
         self.output_norm.forward(&(output + attended))
     }

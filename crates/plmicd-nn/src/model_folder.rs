@@ -14,12 +14,12 @@ use crate::{
     write_safetensors,
 };
 
-const CONFIG: &str = "config.json";
-const WEIGHTS: &str = "model.safetensors";
+pub(crate) const CONFIG: &str = "config.json";
+pub(crate) const WEIGHTS: &str = "model.safetensors";
 /// The older name and layout, read only.
 const TORCH_WEIGHTS: &str = "pytorch_model.bin";
 /// The section of `config.json` that is ours.
-const SECTION: &str = "plmicd";
+pub(crate) const SECTION: &str = "plmicd";
 
 /// Our section of `config.json`.
 #[derive(Serialize, Deserialize)]
@@ -128,7 +128,7 @@ impl PlmIcd {
 }
 
 /// The tensors of a model folder and the file they came from.
-fn read_weights(folder: &Utf8Path) -> Result<(Utf8PathBuf, BTreeMap<String, Tensor>), NnError> {
+pub(crate) fn read_weights(folder: &Utf8Path) -> Result<(Utf8PathBuf, BTreeMap<String, Tensor>), NnError> {
     let file = folder.join(WEIGHTS);
     if file.exists() {
         let tensors = read_safetensors(&file)?;
@@ -144,7 +144,7 @@ fn read_weights(folder: &Utf8Path) -> Result<(Utf8PathBuf, BTreeMap<String, Tens
 }
 
 /// Objects sorted by key at every depth, whatever order the JSON library keeps.
-fn sorted(value: Value) -> Value {
+pub(crate) fn sorted(value: Value) -> Value {
     match value {
         Value::Object(fields) => {
             let mut fields: Vec<(String, Value)> = fields.into_iter().map(|(k, v)| (k, sorted(v))).collect();
@@ -156,7 +156,7 @@ fn sorted(value: Value) -> Value {
     }
 }
 
-fn write_json(path: &Utf8Path, value: &Value) -> Result<(), NnError> {
+pub(crate) fn write_json(path: &Utf8Path, value: &Value) -> Result<(), NnError> {
     let mut text = serde_json::to_string_pretty(value).map_err(|e| NnError::file(path, e.to_string()))?;
     text.push('\n');
     let partial = path.with_extension("json.partial");

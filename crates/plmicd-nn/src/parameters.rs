@@ -65,7 +65,7 @@ impl ParameterStore {
         self.parameters.push(NamedParameter {
             name: name.to_owned(),
             tensor: tensor.shallow_clone(),
-            decay: !(name.contains("bias") || name.contains("LayerNorm.weight")),
+            decay: !["bias", "LayerNorm.weight", "layer_norm.weight"].iter().any(|part| name.contains(part)),
             is_head,
         });
         tensor

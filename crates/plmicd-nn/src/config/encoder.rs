@@ -3,6 +3,7 @@ use std::fmt;
 
 use camino::Utf8Path;
 use serde_json::{Map, Value, json};
+use tch::Tensor;
 
 use crate::NnError;
 
@@ -34,6 +35,14 @@ pub enum HiddenAct {
 }
 
 impl HiddenAct {
+    pub(crate) fn apply(self, x: &Tensor) -> Tensor {
+        match self {
+            HiddenAct::Gelu => x.gelu("none"),
+            HiddenAct::GeluTanh => x.gelu("tanh"),
+            HiddenAct::Relu => x.relu(),
+        }
+    }
+
     fn as_str(self) -> &'static str {
         match self {
             HiddenAct::Gelu => "gelu",
