@@ -23,6 +23,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("threshold", STAGE),
     ("evaluate", STAGE),
     ("report", STAGE),
+    ("pretrain", TORCH_STAGE),
     ("finetune", TORCH_STAGE),
     ("predict", TORCH_STAGE),
 ];
@@ -56,8 +57,14 @@ fn crates_depend_only_on_what_they_may_know() {
                 !to.starts_with("plmicd") || allowed.contains(to) || for_tests,
                 "{name} must not know {to}"
             );
-            let uses_torch =
-                ["plmicd-torch", "plmicd-nn", "plmicd-train", "plmicd-finetune", "plmicd-predict"];
+            let uses_torch = [
+                "plmicd-torch",
+                "plmicd-nn",
+                "plmicd-train",
+                "plmicd-pretrain",
+                "plmicd-finetune",
+                "plmicd-predict",
+            ];
             assert!(to != "tch" || uses_torch.contains(&name), "{name} must not use tch");
         }
     }

@@ -43,5 +43,5 @@ pub use shards::{ShardReader, ShardWriter, TokenizedNote};
 pub use split::Split;
 pub use stats::{CorpusStats, Exclusion, SplitStats, Summary, TokenSplitStats, TokenStats};
 pub use thresholds::{CurvePoint, Thresholds};
-pub use tokens::{LabelTokens, SpecialTokens};
+pub use tokens::{LabelTokens, SpecialTokens, copy_tokenizer};
 pub use training::{EpochRecord, StepRecord, TrainingHistory};

@@ -38,6 +38,29 @@ impl SpecialTokens {
     }
 }
 
+/// Files of token shards that travel with an encoder or a model: with them a text can be read without the shards.
+const TOKENIZER_FILES: [&str; 7] = [
+    SpecialTokens::FILE,
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+];
+
+/// Copies the tokenizer of `from` into `to`, both folders; of its files, those that are there.
+pub fn copy_tokenizer(from: &Utf8Path, to: &Utf8Path) -> std::io::Result<()> {
+    for name in TOKENIZER_FILES {
+        let source = from.join(name);
+        if source.exists() {
+            // Read and written, not copied: a copy would be read-only like the store's file.
+            fs_err::write(to.join(name), fs_err::read(source)?)?;
+        }
+    }
+    Ok(())
+}
+
 /// `label_tokens.json` of a `token-shards` artifact: the descriptions of the labels as token ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LabelTokens {

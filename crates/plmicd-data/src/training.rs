@@ -1,4 +1,4 @@
-//! The course of a training run: `training.json` of a `model`.
+//! The course of a training run: `training.json` of a `model` or an `encoder`.
 
 use std::collections::BTreeMap;
 
@@ -51,6 +51,18 @@ pub struct StepRecord {
     pub loss: f64,
     /// Learning rate of the first parameter group.
     pub learning_rate: f64,
+}
+
+impl StepRecord {
+    /// At most `most` of these records; each stands for the steps since the one before, with their mean loss.
+    pub fn thinned(records: &[StepRecord], most: usize) -> Vec<StepRecord> {
+        let stride = records.len().div_ceil(most.max(1)).max(1);
+        let merged = records.chunks(stride).filter_map(|steps| {
+            let loss = steps.iter().map(|step| step.loss).sum::<f64>() / steps.len() as f64;
+            Some(StepRecord { loss, ..*steps.last()? })
+        });
+        merged.collect()
+    }
 }
 
 impl TrainingHistory {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use plmicd_data::{LabelSpace, SpecialTokens, Split, TrainingHistory, kind};
+use plmicd_data::{LabelSpace, SpecialTokens, Split, TrainingHistory, copy_tokenizer, kind};
 use plmicd_pipeline::{BadInput, ConfigIssue, InputSpec, Stage, StageContext, StageError};
 use plmicd_train::{Checkpoints, TrainError, Trainer};
 
@@ -99,7 +99,7 @@ impl Stage for Finetune {
         labels.write(&out.join(LabelSpace::FILE)).map_err(write)?;
         let history = output::history(&outcome, config.seed);
         history.write(&out.join(TrainingHistory::FILE)).map_err(write)?;
-        output::copy_tokenizer(shards, out)?;
+        copy_tokenizer(&shards.dir, out)?;
         let card = Card {
             config,
             encoder: &shape,

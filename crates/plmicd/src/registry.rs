@@ -14,9 +14,12 @@ pub fn registry() -> Registry {
         .stage::<plmicd_tokenize::Vocabulary>()
         .stage::<plmicd_tokenize::Tokenize>();
     #[cfg(feature = "torch")]
-    let registry = registry.stage::<plmicd_finetune::Finetune>().stage::<plmicd_predict::Predict>();
+    let registry = registry
+        .stage::<plmicd_pretrain::Pretrain>()
+        .stage::<plmicd_finetune::Finetune>()
+        .stage::<plmicd_predict::Predict>();
     #[cfg(not(feature = "torch"))]
-    let registry = registry.absent("finetune").absent("predict");
+    let registry = registry.absent("pretrain").absent("finetune").absent("predict");
     registry
         .stage::<plmicd_threshold::Threshold>()
         .stage::<plmicd_evaluate::Evaluate>()
