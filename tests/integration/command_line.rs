@@ -9,9 +9,9 @@ fn a_slip_in_a_pipeline_file_is_shown_before_anything_runs() {
     let ran = world.fails(2, &["run", "slip.toml"]);
     insta::assert_snapshot!(ran.stderr, @r"
     error: `segement_length` is not a setting of `finetune`
-      --> slip.toml:23:1
+      --> slip.toml:29:1
        |
-    23 | segement_length = 32
+    29 | segement_length = 32
        | ^^^^^^^^^^^^^^^ unknown setting
        |
        = help: did you mean `segment_length`?
@@ -62,11 +62,11 @@ fn doctor_tells_what_was_found() {
 fn settings_are_shown_with_who_set_them() {
     let world = World::new();
     world.write("tiny.toml", TINY);
-    world.ok(&["config", "check", "tiny.toml"]).says(&["9 stages, no mistakes found"]);
+    world.ok(&["config", "check", "tiny.toml"]).says(&["10 stages, no mistakes found"]);
     let shown = world.ok(&["config", "show", "tiny.toml", "--set", "stages.finetune.config.epochs=7"]);
     let line = |name: &str| shown.stdout.lines().find(|l| l.starts_with(name)).unwrap_or_default().to_owned();
     assert!(line("epochs = 7").ends_with("# --set stages.finetune.config.epochs=7"), "{}", shown.stdout);
-    assert!(line("segment_length = 32").ends_with("# tiny.toml:23"), "{}", shown.stdout);
+    assert!(line("segment_length = 32").ends_with("# tiny.toml:29"), "{}", shown.stdout);
     assert!(line("batch_size = 8").ends_with("# default"), "{}", shown.stdout);
     let schema = world.ok(&["config", "schema", "finetune"]).json();
     assert!(schema["properties"]["segment_length"]["description"].is_string());

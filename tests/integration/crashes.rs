@@ -6,38 +6,48 @@ use std::time::{Duration, Instant};
 
 use crate::world::{TINY, World};
 
-/// A run killed with SIGKILL in the middle of fine-tuning goes on from its last checkpoint, and ends with the same
-/// weights, byte for byte, as one that was left alone.
-#[test]
-fn a_killed_training_resumes_and_ends_with_the_same_weights() {
+/// A run killed with SIGKILL in the middle of a training stage goes on from its last checkpoint, and ends with the
+/// same weights, byte for byte, as one that was left alone.
+fn check_killed(stage: &str, before: &str, epochs: (&str, &str)) {
     let pipeline = TINY
         .replace("device = \"cpu\"", "device = \"cpu\"\nthreads = 1\ncheckpoint_seconds = 0")
-        .replace("epochs = 3", "epochs = 12");
+        .replace(epochs.0, epochs.1);
     let world = World::new();
     world.write("tiny.toml", &pipeline);
-    world.ok(&["run", "tiny.toml", "--until", "tokenize"]);
-    let kills = kill_during(&world, &["run", "tiny.toml", "--only", "finetune"], 3);
+    world.ok(&["run", "tiny.toml", "--until", before]);
+    let kills = kill_during(&world, stage, 3);
     assert!(kills > 0, "the training was over before it could be killed");
     world.ok(&["status", "tiny.toml"]).prints(&["to run (resumes)"]);
-    world.ok(&["run", "tiny.toml", "--until", "finetune"]);
+    world.ok(&["run", "tiny.toml", "--until", stage]);
 
     let untouched = World::new();
     untouched.write("tiny.toml", &pipeline);
-    untouched.ok(&["run", "tiny.toml", "--until", "finetune"]);
-    assert_eq!(world.digest("tiny.toml", "finetune"), untouched.digest("tiny.toml", "finetune"));
+    untouched.ok(&["run", "tiny.toml", "--until", stage]);
+    assert_eq!(world.digest("tiny.toml", stage), untouched.digest("tiny.toml", stage));
     world.ok(&["artifact", "verify"]);
 }
 
-/// Starts the command again and again and kills it as soon as it has written a new checkpoint; how often it did.
-fn kill_during(world: &World, arguments: &[&str], times: usize) -> usize {
+#[test]
+fn a_killed_fine_tuning_resumes_and_ends_with_the_same_weights() {
+    check_killed("finetune", "pretrain", ("epochs = 3", "epochs = 12"));
+}
+
+#[test]
+fn a_killed_pretraining_resumes_and_ends_with_the_same_weights() {
+    check_killed("pretrain", "tokenize", ("epochs = 2", "epochs = 20"));
+}
+
+/// Starts the stage again and again and kills it as soon as it has written a new checkpoint; how often it did.
+fn kill_during(world: &World, stage: &str, times: usize) -> usize {
+    let arguments = ["run", "tiny.toml", "--only", stage];
     let mut kills = 0;
     let mut seen = None;
     for _ in 0..times {
         let mut child =
-            world.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
+            world.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
         let deadline = Instant::now() + Duration::from_secs(120);
         loop {
-            let newest = newest_file(&world.path("artifacts/work/finetune"));
+            let newest = newest_file(&world.path(&format!("artifacts/work/{stage}")));
             if newest.is_some() && newest != seen {
                 seen = newest;
                 child.kill().expect("killed");

@@ -10,7 +10,7 @@ fn a_pipeline_runs_once_and_then_only_what_a_change_touches() {
     let world = World::new();
     world.write("tiny.toml", TINY);
     let first = world.ok(&["run", "tiny.toml"]);
-    first.says(&["ran 9 stages"]).prints(&["Micro F1", "report: artifacts/latest/tiny/report/report.html"]);
+    first.says(&["ran 10 stages"]).prints(&["Micro F1", "report: artifacts/latest/tiny/report/report.html"]);
 
     let report =
         std::fs::read_to_string(world.path("artifacts/latest/tiny/report/report.html")).expect("a report");
@@ -20,7 +20,7 @@ fn a_pipeline_runs_once_and_then_only_what_a_change_touches() {
     assert_eq!(mode(&world, &format!("artifacts/objects/model/{model}/model.safetensors")), 0o400);
 
     let again = world.ok(&["run", "tiny.toml"]);
-    again.says(&["all 9 stages cached, nothing to do"]);
+    again.says(&["all 10 stages cached, nothing to do"]);
     world.ok(&["artifact", "verify"]).prints(&["all as recorded"]);
 
     let objective = "stages.threshold.config.objective=macro_f1";
@@ -31,21 +31,21 @@ fn a_pipeline_runs_once_and_then_only_what_a_change_touches() {
         "objective: \"micro_f1\" -> \"macro_f1\" (--set stages.threshold.config.objective=macro_f1)",
         "finetune is cached",
     ]);
-    world.ok(&["run", "tiny.toml", "--set", objective]).says(&["6 cached"]);
+    world.ok(&["run", "tiny.toml", "--set", objective]).says(&["7 cached"]);
 
     world.write("tiny.toml", &TINY.replace("size = 400", "size = 300"));
     assert_eq!(world.planned("hit", &["tiny.toml"]), ["synth", "preprocess"]);
     world.ok(&["explain", "tiny.toml", "--node", "vocabulary"]).prints(&["size: 400 -> 300 (tiny.toml:16)"]);
 
     world.write("tiny.toml", TINY);
-    assert_eq!(world.planned("hit", &["tiny.toml"]).len(), 9, "the first results are still there");
+    assert_eq!(world.planned("hit", &["tiny.toml"]).len(), 10, "the first results are still there");
     world.ok(&["runs"]).prints(&["tiny", "ok"]);
     world.ok(&["show"]).prints(&["pipeline  tiny", "threshold"]);
     world.ok(&["status", "tiny.toml"]).prints(&["finetune", "cached"]);
     world.ok(&["logs", "last", "threshold"]);
     world.ok(&["artifact", "show", &model[..12]]).prints(&["made by     finetune", "model.safetensors"]);
     world.ok(&["artifact", "gc", "--grace", "0", "--keep-runs", "9"]).prints(&["freed"]);
-    assert_eq!(world.planned("hit", &["tiny.toml"]).len(), 9, "what recent runs made stays");
+    assert_eq!(world.planned("hit", &["tiny.toml"]).len(), 10, "what recent runs made stays");
 }
 
 fn mode(world: &World, path: &str) -> u32 {

@@ -29,13 +29,18 @@ inputs = { notes = "preprocess" }
 config = { size = 400 }
 [stages.tokenize]
 inputs = { notes = "preprocess", tokenizer = "vocabulary" }
-[stages.finetune]
+[stages.pretrain]
 inputs = { shards = "tokenize" }
+[stages.pretrain.config]
+sequence_length = 32
+epochs = 2
+encoder = { hidden_size = 16, num_hidden_layers = 1, num_attention_heads = 2, intermediate_size = 32 }
+[stages.finetune]
+inputs = { shards = "tokenize", encoder = "pretrain" }
 [stages.finetune.config]
 max_length = 128
 segment_length = 32
 epochs = 3
-encoder = { hidden_size = 16, num_hidden_layers = 1, num_attention_heads = 2, intermediate_size = 32 }
 optimizer = { learning_rate = 1e-3 }
 [stages.predict]
 inputs = { model = "finetune", shards = "tokenize" }
