@@ -7,4 +7,5 @@ mod command_line;
 mod crashes;
 mod pipeline;
 mod rules;
+mod sweeps;
 mod world;

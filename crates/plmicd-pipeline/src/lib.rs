@@ -6,9 +6,11 @@
 //! | how a pipeline file becomes a [`pipeline::Pipeline`] | [`file`], [`tree`], [`diagnostic`] |
 //! | what a key is made of, and why a node runs | [`fingerprint`], [`plan`], [`source`] |
 //! | running: one node, a whole pipeline | [`run_node`], [`execute`], [`resources`] |
+//! | a plan as jobs of a cluster | [`cluster`] |
 //! | many variants as one pipeline | [`sweep`] |
 //! | what is kept of a run | [`run_record`], [`history`] |
 
+pub mod cluster;
 pub mod diagnostic;
 pub mod event;
 pub mod execute;

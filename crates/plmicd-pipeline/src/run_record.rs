@@ -57,6 +57,9 @@ pub struct RunRecord {
     pub pipeline: String,
     /// Pipeline file as given; `None` for the embedded one.
     pub file: Option<Utf8PathBuf>,
+    /// The node of `--only`: one task of a run that a cluster spreads over many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<String>,
     /// `--set` arguments.
     pub overrides: Vec<String>,
     /// Version of the program.
@@ -166,6 +169,26 @@ fn run_order(id: &str) -> (String, u64) {
     let stamp = id.get(..15).unwrap_or(id).to_owned();
     let number = id.get(16..).and_then(|n| n.parse().ok()).unwrap_or(1);
     (stamp, number)
+}
+
+/// The last event of each node of a run, of those near the end of its log.
+pub fn last_events(store: &Store, id: &str) -> std::io::Result<Vec<EventRecord>> {
+    use std::io::{Read, Seek, SeekFrom};
+    /// Enough for the events of a few seconds of many nodes.
+    const TAIL: u64 = 256 * 1024;
+    let mut file = fs_err::File::open(store.runs_dir().join(id).join("events.jsonl"))?;
+    let size = file.metadata()?.len();
+    file.seek(SeekFrom::Start(size.saturating_sub(TAIL)))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    let mut last: BTreeMap<String, EventRecord> = BTreeMap::new();
+    for line in bytes.split(|byte| *byte == b'\n') {
+        // The first line may be cut off, and the last one half-written.
+        if let Ok(event) = serde_json::from_slice::<EventRecord>(line) {
+            last.insert(event.node.clone(), event);
+        }
+    }
+    Ok(last.into_values().collect())
 }
 
 /// The record of one run.

@@ -120,6 +120,9 @@ pub struct PlanArgs {
     /// How to print the plan.
     #[arg(long, value_enum, default_value_t)]
     pub format: PlanFormat,
+    /// The folder for the scripts of `--format slurm`; made if absent.
+    #[arg(long, value_name = "DIR", required_if_eq("format", "slurm"))]
+    pub out: Option<Utf8PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -129,6 +132,8 @@ pub enum PlanFormat {
     Json,
     /// Graphviz.
     Dot,
+    /// Scripts that submit it to Slurm.
+    Slurm,
 }
 
 #[derive(Clone, Debug, Args)]

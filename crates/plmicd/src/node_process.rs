@@ -7,14 +7,15 @@ use std::sync::Mutex;
 use plmicd_artifact::Store;
 use plmicd_pipeline::execute::RunObserver;
 use plmicd_pipeline::pipeline::Pipeline;
-use plmicd_pipeline::plan::Planned;
+use plmicd_pipeline::plan::{Decision, Planned};
 use plmicd_pipeline::run_node::{NodeError, Provenance, run_node};
+use plmicd_pipeline::run_record::{NodeRecord, Outcome, RunFolder};
 use plmicd_pipeline::source::Sources;
-use plmicd_pipeline::{Event, EventRecord, EventSink, Interrupt, Registry};
+use plmicd_pipeline::{Event, EventRecord, EventSink, Interrupt};
 use serde_json::json;
 
+use crate::commands::World;
 use crate::failure::{Failure, chain, exit};
-use crate::ui::Terminal;
 use crate::ui::progress::Progress;
 
 /// Events as JSON lines on stdout, or drawn on stderr.
@@ -26,11 +27,17 @@ enum Channel {
 struct Sink {
     node: String,
     channel: Channel,
+    /// The record of the run, where this process keeps it.
+    folder: Option<Mutex<RunFolder>>,
 }
 
 impl EventSink for Sink {
     fn send(&self, event: Event) {
         let record = EventRecord { time: jiff::Timestamp::now().to_string(), node: self.node.clone(), event };
+        if let Some(folder) = &self.folder {
+            // A full disk ends the stage itself, with a message of its own.
+            let _ = folder.lock().unwrap_or_else(|e| e.into_inner()).event(&record);
+        }
         match &self.channel {
             Channel::Json => {
                 if let Ok(mut line) = serde_json::to_string(&record) {
@@ -49,11 +56,11 @@ pub fn run(
     pipeline: &Pipeline,
     planned: &Planned,
     store: &Store,
-    registry: &Registry,
     sources: &Sources<'_>,
-    terminal: &Terminal,
-    interrupt: &Interrupt,
+    world: &World<'_>,
+    folder: Option<RunFolder>,
 ) -> Result<(), Failure> {
+    let terminal = world.terminal;
     let node = planned.node.as_str();
     let threads = pipeline.node(node).map_or(1, |n| n.runtime.thread_count());
     // Fails only if a pool exists already, and then that one serves.
@@ -64,9 +71,24 @@ pub fn run(
     } else {
         Channel::Human(Mutex::new(Progress::new(terminal, std::iter::once(node), log_seconds)))
     };
-    let sink = Sink { node: node.to_owned(), channel };
-    let outcome =
-        run_node(pipeline, planned, store, registry, sources, &sink, interrupt, &provenance(threads));
+    let sink = Sink { node: node.to_owned(), channel, folder: folder.map(Mutex::new) };
+    let started = std::time::Instant::now();
+    let outcome = run_node(
+        pipeline,
+        planned,
+        store,
+        &world.registry,
+        sources,
+        &sink,
+        &world.interrupt,
+        &provenance(threads),
+    );
+    if let Some(folder) = &sink.folder {
+        let mut folder = folder.lock().unwrap_or_else(|e| e.into_inner());
+        folder.record.nodes.insert(node.to_owned(), node_record(planned, &outcome, started));
+        folder.record.finished = Some(jiff::Timestamp::now().to_string());
+        folder.save()?;
+    }
     match outcome {
         Ok((record, cached)) => {
             if !terminal.json {
@@ -85,6 +107,35 @@ pub fn run(
             sink.send(Event::Failed { message: message.clone() });
             Err(Failure::new(exit::STAGE, format!("stage `{node}`: {message}")))
         }
+    }
+}
+
+/// What became of a node that ran alone.
+fn node_record(
+    planned: &Planned,
+    outcome: &Result<(plmicd_artifact::ActionRecord, bool), NodeError>,
+    started: std::time::Instant,
+) -> NodeRecord {
+    let (outcome, artifact, error) = match outcome {
+        Ok((record, cached)) => {
+            let outcome = if *cached { Outcome::Cached } else { Outcome::Done };
+            (outcome, Some((record.kind.clone(), record.artifact)), None)
+        }
+        Err(NodeError::Interrupted) => (Outcome::Interrupted, None, None),
+        Err(NodeError::UpstreamMissing { .. }) => (Outcome::NotRun, None, None),
+        Err(error) => (Outcome::Failed, None, Some(chain(error))),
+    };
+    NodeRecord {
+        stage: planned.stage.clone(),
+        key: planned.key,
+        reasons: match &planned.decision {
+            Decision::Run(reasons) | Decision::Pending(reasons) => reasons.clone(),
+            Decision::Hit(_) | Decision::Blocked(_) => Vec::new(),
+        },
+        outcome,
+        artifact,
+        seconds: started.elapsed().as_secs_f64(),
+        error,
     }
 }
 

@@ -84,6 +84,7 @@ fn record_run(world: &World, pipeline: &plmicd_pipeline::pipeline::Pipeline) {
         id: String::new(),
         pipeline: pipeline.name.clone(),
         file: None,
+        only: None,
         overrides: Vec::new(),
         program: "test".to_owned(),
         started: started.to_string(),

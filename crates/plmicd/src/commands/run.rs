@@ -24,6 +24,7 @@ pub fn run(world: &World<'_>, args: &RunArgs) -> Result<(), Failure> {
             until: args.only.clone().or_else(|| args.until.clone()),
             force: args.force.clone(),
             format: PlanFormat::Text,
+            out: None,
         };
         return plan_command::plan(world, &args);
     }
@@ -56,7 +57,28 @@ fn run_only(
     let Some(planned) = planned.get(node) else {
         return Err(Failure::new(exit::INTERNAL, format!("`{node}` was not planned")));
     };
-    node_process::run(pipeline, planned, store, &world.registry, &sources, world.terminal, &world.interrupt)
+    // The parent of a supervised child keeps the record of the run.
+    let folder = if args.supervised { None } else { Some(new_folder(args, pipeline, store)?) };
+    node_process::run(pipeline, planned, store, &sources, world, folder)
+}
+
+/// The folder of a new run.
+fn new_folder(args: &RunArgs, pipeline: &Pipeline, store: &Store) -> Result<RunFolder, Failure> {
+    let started = jiff::Timestamp::now();
+    let record = RunRecord {
+        format: 1,
+        id: String::new(),
+        pipeline: pipeline.name.clone(),
+        file: pipeline.file.clone(),
+        only: args.only.clone(),
+        overrides: args.pipeline.overrides.clone(),
+        program: format!("plmicd {}", env!("CARGO_PKG_VERSION")),
+        started: started.to_string(),
+        finished: None,
+        resolved: pipeline.resolved(),
+        nodes: Default::default(),
+    };
+    Ok(RunFolder::create(store, record, started)?)
 }
 
 fn run_all(world: &World<'_>, args: &RunArgs, pipeline: &Pipeline, store: &Store) -> Result<(), Failure> {
@@ -70,19 +92,7 @@ fn run_all(world: &World<'_>, args: &RunArgs, pipeline: &Pipeline, store: &Store
         return Err(Failure::usage(format!("--resources: {problem}")));
     }
     let started = jiff::Timestamp::now();
-    let record = RunRecord {
-        format: 1,
-        id: String::new(),
-        pipeline: pipeline.name.clone(),
-        file: pipeline.file.clone(),
-        overrides: args.pipeline.overrides.clone(),
-        program: format!("plmicd {}", env!("CARGO_PKG_VERSION")),
-        started: started.to_string(),
-        finished: None,
-        resolved: pipeline.resolved(),
-        nodes: Default::default(),
-    };
-    let mut folder = RunFolder::create(store, record, started)?;
+    let mut folder = new_folder(args, pipeline, store)?;
     let log_seconds = pipeline.nodes.iter().map(|node| node.runtime.log_seconds).min().unwrap_or(10);
     let mut observer =
         Progress::new(world.terminal, pipeline.nodes.iter().map(|n| n.name.as_str()), log_seconds);

@@ -1,8 +1,11 @@
 //! `plmicd runs`, `show` and `logs`: what past runs did.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use comfy_table::{Table, presets};
 use plmicd_artifact::{ArtifactRef, Store};
 use plmicd_data::kind;
+use plmicd_pipeline::Event;
 use plmicd_pipeline::run_record::{self, NodeRecord, Outcome, RunRecord};
 
 use crate::cli::{LogsArgs, RunRef, RunsArgs};
@@ -148,6 +151,39 @@ pub fn print_results(world: &World<'_>, store: &Store, record: &RunRecord) {
     }
 }
 
+/// What the unfinished runs of a pipeline last said of their nodes, on whatever machine they run: `running: steps,
+/// 120 of 3,000 (4.0 s ago)`. A node that has been silent for long is not mentioned: its process is gone.
+pub fn running(store: &Store, pipeline: &str) -> Result<BTreeMap<String, String>, Failure> {
+    const RUNS: usize = 500;
+    const SILENT_SECONDS: f64 = 600.0;
+    let now = jiff::Timestamp::now();
+    let mut found = BTreeMap::new();
+    for id in run_record::list(store)?.iter().rev().take(RUNS) {
+        let Ok(record) = run_record::read(store, id) else { continue };
+        if record.pipeline != pipeline || record.finished.is_some() {
+            continue;
+        }
+        for event in run_record::last_events(store, id)? {
+            let age =
+                event.time.parse::<jiff::Timestamp>().map(|time| now.duration_since(time).as_secs_f64());
+            let Ok(age) = age else { continue };
+            let what = match &event.event {
+                Event::Finished { .. } | Event::Failed { .. } | Event::Interrupted => continue,
+                Event::Progress { phase, done, total: Some(total), .. } => {
+                    format!("{phase}, {} of {}", text::count(*done), text::count(*total))
+                }
+                Event::Progress { phase, done, .. } => format!("{phase}, {}", text::count(*done)),
+                _ => "started".to_owned(),
+            };
+            if age < SILENT_SECONDS {
+                let line = format!("running: {what} ({} ago)", text::duration(age.max(0.0)));
+                found.entry(event.node).or_insert(line);
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// The log of a node of a run.
 pub fn logs(world: &World<'_>, args: &LogsArgs) -> Result<(), Failure> {
     let store = world.store()?;
@@ -183,17 +219,26 @@ fn find(store: &Store, run: &str) -> Result<RunRecord, Failure> {
     }
 }
 
-/// The artifacts of the last `keep` runs of every pipeline: roots of the collection.
+/// The artifacts of the last `keep` runs of every pipeline: roots of the collection. Tasks that ran one node each
+/// count as one run together, as far back as none of them names a node twice.
 pub fn recent_artifacts(store: &Store, keep: usize) -> Result<Vec<ArtifactRef>, Failure> {
-    let mut left = std::collections::BTreeMap::<String, usize>::new();
+    let mut counts = BTreeMap::<String, (usize, BTreeSet<String>)>::new();
     let mut roots = Vec::new();
     for id in run_record::list(store)?.iter().rev() {
         let Ok(record) = run_record::read(store, id) else { continue };
-        let count = left.entry(record.pipeline.clone()).or_insert(0);
-        if *count >= keep {
+        let (count, tasks) = counts.entry(record.pipeline.clone()).or_default();
+        match &record.only {
+            Some(node) if !tasks.is_empty() && !tasks.contains(node) => {
+                tasks.insert(node.clone());
+            }
+            only => {
+                *count += 1;
+                *tasks = only.iter().cloned().collect();
+            }
+        }
+        if *count > keep {
             continue;
         }
-        *count += 1;
         for node in record.nodes.values() {
             if let Some((kind, digest)) = &node.artifact {
                 roots.push(ArtifactRef { kind: kind.clone(), digest: *digest });

@@ -1,0 +1,95 @@
+//! Sweeps as their users run them: on this machine, and as jobs of a scheduler.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::world::{TINY, World};
+
+/// Two lengths, two seeds; everything up to the tokens is shared.
+const SWEEP: &str = r#"schema = 1
+name = "lengths"
+extends = "tiny.toml"
+[stages.finetune.config]
+epochs = 1
+[sweep]
+mode = "grid"
+seeds = [1, 2]
+[sweep.axes.length.t64]
+stages.finetune.config.max_length = 64
+[sweep.axes.length.t128]
+stages.finetune.config.max_length = 128
+"#;
+
+fn world() -> World {
+    let world = World::new();
+    world.write("tiny.toml", TINY);
+    world.write("sweep.toml", SWEEP);
+    world
+}
+
+/// Node to digest of what is cached.
+fn digests(world: &World) -> Vec<(String, String)> {
+    let plan = world.ok(&["plan", "sweep.toml", "--format", "json"]).json();
+    let nodes = plan["nodes"].as_array().expect("nodes");
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    nodes.iter().map(|node| (text(&node["node"]), text(&node["artifact"]["digest"]))).collect()
+}
+
+#[test]
+fn a_sweep_shares_what_its_cells_have_in_common() {
+    let world = world();
+    world.ok(&["plan", "sweep.toml"]).says(&["4 cells of 2 variants: 24 nodes", "would be 36"]);
+    let options = ["--jobs", "2", "--resources", "cpu=2"];
+    world.ok(&[&["run", "sweep.toml"][..], &options].concat()).says(&["ran 24 stages"]);
+    world.ok(&["run", "sweep.toml"]).says(&["all 24 stages cached"]);
+    // One more seed: only what it changes is left.
+    world
+        .ok(&["plan", "sweep.toml", "--set", "sweep.seeds=[1,2,3]"])
+        .says(&["24 of 34 cached", "one after the other, from past runs"]);
+}
+
+/// Stands in for Slurm: each task runs at once, one after the other.
+const FAKE_SBATCH: &str = r#"#!/bin/bash
+script="${@: -1}"
+last=$(sed -n 's/^#SBATCH --array=0-//p' "$script")
+job=$(( $(cat "$STATE/count" 2>/dev/null || echo 0) + 1 ))
+echo $job > "$STATE/count"
+for task in $(seq 0 "$last"); do
+    SLURM_ARRAY_JOB_ID=$job SLURM_ARRAY_TASK_ID=$task SLURM_SUBMIT_DIR=$PWD bash "$script" >> "$STATE/log" 2>&1
+    echo "$? $*" >> "$STATE/tasks"
+done
+echo $job
+"#;
+
+#[test]
+fn a_submitted_sweep_gives_what_a_local_run_gives() {
+    let local = world();
+    local.ok(&["run", "sweep.toml"]);
+
+    let world = world();
+    world.write("bin/sbatch", FAKE_SBATCH);
+    fs::set_permissions(world.path("bin/sbatch"), fs::Permissions::from_mode(0o755)).expect("executable");
+    let plan = ["plan", "sweep.toml", "--format", "slurm", "--out", "jobs"];
+    world.ok(&plan).prints(&["sh jobs/submit.sh"]);
+    let finetune = fs::read_to_string(world.path("jobs/05-finetune.nodes")).expect("a list of nodes");
+    assert_eq!(finetune, "finetune@t64+s1\nfinetune@t64+s2\nfinetune@t128+s1\nfinetune@t128+s2\n");
+    let submit = || {
+        let path = format!("{}:{}", world.path("bin").display(), std::env::var("PATH").unwrap_or_default());
+        let mut command = std::process::Command::new("sh");
+        command.arg("jobs/submit.sh").arg("--partition=any").current_dir(world.path(""));
+        command.env("PATH", path).env("STATE", world.path("")).env("PLMICD_LOG", "");
+        let output = command.output().expect("sh runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    submit();
+    let tasks = fs::read_to_string(world.path("tasks")).expect("tasks");
+    assert_eq!(tasks.lines().count(), 24, "{tasks}");
+    assert!(tasks.lines().all(|line| line.starts_with("0 --parsable")), "{tasks}");
+    assert!(tasks.contains("--dependency=afterany:4 --partition=any 05-finetune.sbatch"), "{tasks}");
+    assert_eq!(digests(&world), digests(&local));
+
+    // The same scripts again do nothing twice; a new plan has nothing left.
+    submit();
+    assert_eq!(digests(&world), digests(&local));
+    world.ok(&plan).says(&["nothing to submit"]);
+}
