@@ -5,7 +5,8 @@
 
 use rayon::prelude::*;
 
-use crate::data::{Scope, Scored};
+use crate::data::{Scope, Scored, Truth};
+use crate::predictions::{Predictions, common};
 
 /// The constant that CAML and Edin et al. add to denominators.
 const EPSILON: f64 = 1e-10;
@@ -52,6 +53,37 @@ impl LabelCounts {
         Self {
             notes: scope.num_notes() as u64,
             true_positives: select(true_positives),
+            predicted: select(predicted),
+            positives: select(positives),
+        }
+    }
+
+    /// Counts of decisions over the scope's notes and labels.
+    ///
+    /// # Panics
+    /// If decisions and truth are not of the same notes and labels.
+    pub fn of(predictions: &Predictions, truth: &Truth, scope: &Scope) -> Self {
+        let labels = truth.num_labels();
+        assert_eq!(predictions.lists().num_labels(), labels, "the same labels");
+        assert_eq!(predictions.lists().num_notes(), truth.num_notes(), "the same notes");
+        let (mut hits, mut predicted, mut positives) = (vec![0; labels], vec![0; labels], vec![0; labels]);
+        for &note in &scope.notes {
+            let (guess, true_labels) = (predictions.row(note), truth.row(note));
+            guess.iter().for_each(|label| predicted[*label as usize] += 1);
+            true_labels.iter().for_each(|label| positives[*label as usize] += 1);
+            common(guess, true_labels).for_each(|label| hits[label as usize] += 1);
+        }
+        let select = |counts: Vec<u64>| -> Vec<u64> {
+            counts
+                .into_iter()
+                .enumerate()
+                .filter(|(label, _)| scope.has_label(*label))
+                .map(|(_, n)| n)
+                .collect()
+        };
+        Self {
+            notes: scope.num_notes() as u64,
+            true_positives: select(hits),
             predicted: select(predicted),
             positives: select(positives),
         }

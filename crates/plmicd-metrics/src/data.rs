@@ -79,6 +79,18 @@ impl Truth {
         Ok(truth)
     }
 
+    /// From lists that are known to ascend and to stay inside the label space.
+    pub(crate) fn from_rows(num_labels: usize, rows: &[Vec<u32>]) -> Self {
+        let mut starts = Vec::with_capacity(rows.len() + 1);
+        starts.push(0);
+        let mut ids = Vec::with_capacity(rows.iter().map(Vec::len).sum());
+        for row in rows {
+            ids.extend_from_slice(row);
+            starts.push(ids.len());
+        }
+        Self { num_labels, starts, ids }
+    }
+
     /// Number of notes (B).
     pub fn num_notes(&self) -> usize {
         self.starts.len() - 1

@@ -3,7 +3,8 @@
 use rayon::prelude::*;
 
 use crate::counts::{harmonic_mean, mean, ratio};
-use crate::data::{Scope, Scored};
+use crate::data::{Scope, Scored, Truth};
+use crate::predictions::{Predictions, common};
 
 /// Means over notes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,9 +21,23 @@ pub struct InstanceMetrics {
 }
 
 impl InstanceMetrics {
+    /// Of decisions, over the scope's notes and labels. All 0 without notes.
+    pub fn of(predictions: &Predictions, truth: &Truth, scope: &Scope) -> Self {
+        let counts = |note: usize| {
+            let (guess, true_labels) = (predictions.row(note), truth.row(note));
+            let predicted = guess.iter().filter(|label| scope.has_label(**label as usize)).count();
+            Counts {
+                hits: common(guess, true_labels).count() as u64,
+                predicted: predicted as u64,
+                positives: true_labels.len() as u64,
+            }
+        };
+        Self::mean(scope.notes.par_iter().map(|note| counts(*note)).collect())
+    }
+
     /// At a threshold (score strictly greater) over the scope's notes and labels. All 0 without notes.
     pub fn at(scored: &Scored<'_>, scope: &Scope, threshold: f32) -> Self {
-        let rows: Vec<(f64, f64, f64)> = scope
+        let rows: Vec<Counts> = scope
             .notes
             .par_iter()
             .map(|&note| {
@@ -34,22 +49,48 @@ impl InstanceMetrics {
                     }
                 } as u64;
                 let hit = |label: &&u32| row[**label as usize] > threshold;
-                let true_positives = truth.iter().filter(hit).count() as u64;
-                let exact = true_positives == predicted && true_positives == truth.len() as u64;
-                (
-                    ratio(true_positives, predicted).unwrap_or(0.0),
-                    ratio(true_positives, truth.len() as u64).unwrap_or(0.0),
-                    f64::from(u8::from(exact)),
-                )
+                Counts {
+                    hits: truth.iter().filter(hit).count() as u64,
+                    predicted,
+                    positives: truth.len() as u64,
+                }
             })
             .collect();
-        let average = |get: fn(&(f64, f64, f64)) -> f64| mean(&rows.iter().map(get).collect::<Vec<_>>());
-        let (precision, recall) = (average(|row| row.0), average(|row| row.1));
+        Self::mean(rows)
+    }
+
+    fn mean(rows: Vec<Counts>) -> Self {
+        let average = |get: fn(&Counts) -> f64| mean(&rows.iter().map(get).collect::<Vec<_>>());
+        let (precision, recall) = (average(Counts::precision), average(Counts::recall));
         Self {
             precision,
             recall,
             f1: harmonic_mean(precision, recall),
-            exact_match_ratio: average(|row| row.2),
+            exact_match_ratio: average(|row| f64::from(u8::from(row.is_exact()))),
         }
+    }
+}
+
+/// What one note counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub hits: u64,
+    pub predicted: u64,
+    pub positives: u64,
+}
+
+impl Counts {
+    /// `TP / P`, 0 where nothing is predicted.
+    pub fn precision(&self) -> f64 {
+        ratio(self.hits, self.predicted).unwrap_or(0.0)
+    }
+
+    /// `TP / T`, 0 where nothing is true.
+    pub fn recall(&self) -> f64 {
+        ratio(self.hits, self.positives).unwrap_or(0.0)
+    }
+
+    pub fn is_exact(&self) -> bool {
+        self.hits == self.predicted && self.hits == self.positives
     }
 }

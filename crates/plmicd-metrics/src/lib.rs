@@ -11,24 +11,43 @@
 //! | [`ranking`] | P@k, R@k, MAP, R-precision |
 //! | [`auc`] | areas under the ROC curve |
 //! | [`threshold`] | exact search for the best threshold, threshold curves |
+//! | [`predictions`], [`rules`] | decisions by threshold, per label, top k; how those are chosen |
+//! | [`precision_recall`] | average precision, the curve |
+//! | [`calibration`] | reliability curve, expected calibration error, Brier score |
+//! | [`groups`] | the same at coarser levels of the classification |
+//! | [`note_table`], [`resample`] | bootstrap intervals, paired randomisation test |
 //! | [`summary`] | all of it under documented names |
 //!
 //! A label is predicted when its score is **strictly greater than** the threshold, both as `f32`.
 
 pub mod auc;
+pub mod calibration;
 pub mod counts;
 pub mod data;
+pub mod groups;
 pub mod instance;
 mod macro_search;
+pub mod note_table;
 mod positives;
+pub mod precision_recall;
+pub mod predictions;
 pub mod ranking;
+pub mod resample;
+pub mod rules;
 pub mod summary;
 pub mod threshold;
 
 pub use auc::{label_aucs, macro_auc, micro_auc};
+pub use calibration::{Calibration, ReliabilityBin};
 pub use counts::LabelCounts;
 pub use data::{MetricsError, Scope, Scored, Truth};
 pub use instance::InstanceMetrics;
-pub use ranking::Ranking;
+pub use note_table::{NoteTable, Tally};
+pub use precision_recall::{
+    PrecisionRecall, macro_average_precision, micro_average_precision, precision_recall_curve,
+};
+pub use predictions::{Predictions, Rule};
+pub use ranking::{Ranking, precision_at_bounds};
+pub use resample::{Comparison, Interval, bootstrap, compare, mean_and_deviation};
 pub use summary::{at_threshold, ranking_and_auc};
 pub use threshold::{BestThreshold, CurvePoint, best_macro_f1, best_micro_f1, curve, curve_thresholds};

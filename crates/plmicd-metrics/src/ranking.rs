@@ -30,6 +30,16 @@ impl Ranking {
         Self { num_labels, ranks }
     }
 
+    /// True labels among the `k` highest scores of each note, summed over notes.
+    pub fn hits_within(&self, k: usize) -> u64 {
+        self.ranks.iter().map(|ranks| hits(ranks, k)).sum()
+    }
+
+    /// For each note in scope, the 1-based ranks of its true labels, ascending.
+    pub fn ranks(&self) -> &[Vec<u32>] {
+        &self.ranks
+    }
+
     /// Mean over notes of (true labels among the `k` highest scores) / `k` (CAML `precision_at_k`; where
     /// there are fewer than `k` labels, their number takes the place of `k`). 0 without notes.
     pub fn precision_at(&self, k: usize) -> f64 {
@@ -66,6 +76,39 @@ impl Ranking {
     fn mean(&self, value: impl Fn(&[u32]) -> Option<f64>) -> f64 {
         mean(&self.ranks.iter().map(|ranks| value(ranks).unwrap_or(0.0)).collect::<Vec<_>>())
     }
+}
+
+/// The lowest and the highest precision at `k` that any order of tied labels gives: labels of the same score as the
+/// `k`-th may stand before or behind one another. Both are [`Ranking::precision_at`] where no note has such a tie. Over
+/// all labels; 0 without notes.
+pub fn precision_at_bounds(scored: &Scored<'_>, k: usize) -> (f64, f64) {
+    let truth = scored.truth();
+    let k = k.min(truth.num_labels());
+    let bounds: Vec<(f64, f64)> = (0..truth.num_notes())
+        .into_par_iter()
+        .map(|note| {
+            let row = scored.row(note);
+            if k == 0 {
+                return (0.0, 0.0);
+            }
+            let mut order = row.to_vec();
+            let (_, kth, _) = order.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
+            let kth = *kth;
+            let above = row.iter().filter(|score| **score > kth).count();
+            let tied = row.iter().filter(|score| **score == kth).count();
+            let count = |is: fn(f32, f32) -> bool| {
+                truth.row(note).iter().filter(|label| is(row[**label as usize], kth)).count()
+            };
+            let (true_above, true_tied) = (count(|a, b| a > b), count(|a, b| a == b));
+            // `places` of the tied labels stand among the k highest.
+            let places = k - above;
+            let fewest = places.saturating_sub(tied - true_tied);
+            let share = |hits: usize| hits as f64 / k as f64;
+            (share(true_above + fewest), share(true_above + places.min(true_tied)))
+        })
+        .collect();
+    let average = |get: fn(&(f64, f64)) -> f64| mean(&bounds.iter().map(get).collect::<Vec<_>>());
+    (average(|bound| bound.0), average(|bound| bound.1))
 }
 
 fn hits(ranks: &[u32], k: usize) -> u64 {

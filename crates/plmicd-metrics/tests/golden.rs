@@ -5,9 +5,10 @@
 use std::fs;
 use std::path::PathBuf;
 
+use plmicd_metrics::rules::{best_of_grid, edin_grid, plm_icd_grid};
 use plmicd_metrics::{
     LabelCounts, Ranking, Scope, Scored, Truth, at_threshold, best_macro_f1, best_micro_f1, label_aucs,
-    ranking_and_auc,
+    precision_at_bounds, ranking_and_auc,
 };
 use serde_json::Value;
 
@@ -208,10 +209,45 @@ fn metrics_are_those_of_edin_2023() {
 
 /// The first maximum of micro F1 over `linspace(0, 1, 100)`, as theirs.
 fn tuned_threshold(set: &Set) -> f32 {
-    let grid: Vec<f32> = (0..100u8).map(|i| f32::from(i) / 99.0).collect();
-    let curve = plmicd_metrics::curve(&set.scored(), &grid);
-    let best = curve.iter().map(|point| point.micro_f1).fold(0.0, f64::max);
-    curve.iter().find(|point| point.micro_f1 == best).unwrap().threshold
+    best_of_grid(&set.scored(), &edin_grid()).unwrap().threshold
+}
+
+#[test]
+fn the_published_grids_choose_what_they_chose() {
+    for (set, expected) in sets("edin2023_expected.json") {
+        let best = best_of_grid(&set.scored(), &edin_grid()).unwrap();
+        let expected = &expected["threshold_tuning_micro"];
+        close(&set, "the threshold", f64::from(best.threshold), &expected["threshold"], EDIN_TOLERANCE);
+        close(&set, "its micro F1", best.value, &expected["best_f1"], EDIN_TOLERANCE);
+    }
+    for (set, expected) in sets("caml_expected.json") {
+        let best = best_of_grid(&set.scored(), &plm_icd_grid()).unwrap();
+        let values = expected["per_threshold"].as_object().unwrap().values();
+        let highest = values.map(|value| value["f1_micro"].as_f64().unwrap()).fold(0.0, f64::max);
+        assert!((best.value - highest).abs() < CAML_TOLERANCE, "{}: {best:?}", set.name);
+    }
+}
+
+#[test]
+fn bounds_under_ties_are_those_over_all_orders() {
+    let mut checked = 0;
+    for (set, expected) in sets("caml_expected.json") {
+        let scored = set.scored();
+        let ranking = Ranking::new(&scored, &Scope::everything(&set.truth));
+        if let Some(bounds) = expected.get("prec_at_k_bounds_over_tie_orders") {
+            for (k, bounds) in bounds.as_object().unwrap() {
+                let (low, high) = precision_at_bounds(&scored, k.parse().unwrap());
+                close(&set, "the lowest P@k", low, &bounds["prec_at_k_min"], CAML_TOLERANCE);
+                close(&set, "the highest P@k", high, &bounds["prec_at_k_max"], CAML_TOLERANCE);
+                checked += 1;
+            }
+        } else {
+            let found = ranking.precision_at(5);
+            let (low, high) = precision_at_bounds(&scored, 5);
+            assert!((low - found).abs() < 1e-12 && (high - found).abs() < 1e-12, "{}", set.name);
+        }
+    }
+    assert!(checked >= 4 || golden().is_none());
 }
 
 #[test]

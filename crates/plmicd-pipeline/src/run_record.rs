@@ -8,7 +8,7 @@ use plmicd_artifact::{Digest, Store};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::event::EventRecord;
+use crate::event::{Event, EventRecord};
 use crate::fingerprint::Reason;
 
 /// What became of a node.
@@ -171,7 +171,7 @@ fn run_order(id: &str) -> (String, u64) {
     (stamp, number)
 }
 
-/// The last event of each node of a run, of those near the end of its log.
+/// How far each node of a run was when it last said so, of what stands near the end of its log.
 pub fn last_events(store: &Store, id: &str) -> std::io::Result<Vec<EventRecord>> {
     use std::io::{Read, Seek, SeekFrom};
     /// Enough for the events of a few seconds of many nodes.
@@ -184,7 +184,10 @@ pub fn last_events(store: &Store, id: &str) -> std::io::Result<Vec<EventRecord>>
     let mut last: BTreeMap<String, EventRecord> = BTreeMap::new();
     for line in bytes.split(|byte| *byte == b'\n') {
         // The first line may be cut off, and the last one half-written.
-        if let Ok(event) = serde_json::from_slice::<EventRecord>(line) {
+        let Ok(event) = serde_json::from_slice::<EventRecord>(line) else { continue };
+        // Figures and notes come between: how far it is says more.
+        let aside = matches!(event.event, Event::Metrics { .. } | Event::Note { .. } | Event::Warning { .. });
+        if !aside || !last.contains_key(&event.node) {
             last.insert(event.node.clone(), event);
         }
     }

@@ -1,0 +1,181 @@
+//! How sure are the numbers? Bootstrap intervals over notes, and a paired randomisation test of two systems.
+//!
+//! Everything random follows from the seed and the number of the resample by counters, so results do not depend on
+//! the number of threads.
+
+use rayon::prelude::*;
+
+use crate::note_table::{NoteTable, Tally};
+
+/// A percentile interval of one metric.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Interval {
+    /// The 2.5th percentile.
+    pub low: f64,
+    /// The 97.5th percentile.
+    pub high: f64,
+    /// Standard deviation over resamples.
+    pub standard_error: f64,
+}
+
+/// Percentile bootstrap (Efron and Tibshirani 1993, chapter 13) over notes: 95 % intervals of every metric of the
+/// table, in the order of [`NoteTable::names`]. Empty without notes or resamples.
+pub fn bootstrap(table: &NoteTable, ks: &[usize], resamples: usize, seed: u64) -> Vec<Interval> {
+    let notes = table.num_notes();
+    if notes == 0 || resamples == 0 {
+        return Vec::new();
+    }
+    let samples: Vec<Vec<f64>> = (0..resamples as u64)
+        .into_par_iter()
+        .map_init(
+            || (Tally::new(table, ks), vec![0u32; notes]),
+            |(tally, times), resample| {
+                tally.clear();
+                draw(times, seed, resample);
+                times.iter().enumerate().for_each(|(note, times)| tally.add(table, note, *times));
+                tally.values()
+            },
+        )
+        .collect();
+    (0..samples[0].len())
+        .map(|metric| interval(samples.iter().map(|sample| sample[metric]).collect()))
+        .collect()
+}
+
+/// How often each note is drawn when as many are drawn, with replacement, as there are.
+pub(crate) fn draw(times: &mut [u32], seed: u64, resample: u64) {
+    times.fill(0);
+    let notes = times.len() as u64;
+    let mut random = Random::new(seed, resample);
+    for _ in 0..notes {
+        times[random.below(notes) as usize] += 1;
+    }
+}
+
+/// The interval of a sample of values.
+pub(crate) fn interval(mut values: Vec<f64>) -> Interval {
+    values.sort_unstable_by(f64::total_cmp);
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
+    Interval {
+        low: quantile(&values, 0.025),
+        high: quantile(&values, 0.975),
+        standard_error: variance.sqrt(),
+    }
+}
+
+/// The quantile of ascending values, linear between neighbours.
+fn quantile(values: &[f64], share: f64) -> f64 {
+    let place = share * (values.len() - 1) as f64;
+    let below = place.floor() as usize;
+    let above = (below + 1).min(values.len() - 1);
+    values[below] + (values[above] - values[below]) * (place - below as f64)
+}
+
+/// One metric of two systems on the same notes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Comparison {
+    /// Name of the metric.
+    pub metric: String,
+    /// Value of the first.
+    pub first: f64,
+    /// Value of the second.
+    pub second: f64,
+    /// Probability of a difference at least as large if the two were the same, two-sided.
+    pub p_value: f64,
+}
+
+/// Paired approximate randomisation (Noreen 1989; Yeh 2000): in each trial the systems' outputs are exchanged, note by
+/// note, with probability 1/2. `p = (n + 1) / (trials + 1)`, where `n` trials differ at least as much as the systems do.
+///
+/// # Panics
+/// If the tables are not of the same notes and labels; the caller compares their ids.
+pub fn compare(
+    first: &NoteTable,
+    second: &NoteTable,
+    ks: &[usize],
+    trials: usize,
+    seed: u64,
+) -> Vec<Comparison> {
+    assert_eq!(first.num_notes(), second.num_notes(), "the same notes");
+    assert_eq!(first.truth().num_labels(), second.truth().num_labels(), "the same labels");
+    let names = if second.ranks().is_some() { first.names(ks) } else { second.names(ks) };
+    let (a, b) = (first.values(ks), second.values(ks));
+    // Equal differences computed in another order may differ in the last place.
+    const SLACK: f64 = 1e-12;
+    let zero = || vec![0u64; names.len()];
+    let counts = (0..trials as u64)
+        .into_par_iter()
+        .fold(
+            || (zero(), Tally::new(first, ks), Tally::new(second, ks)),
+            |(mut counts, mut one, mut other), trial| {
+                one.clear();
+                other.clear();
+                let mut random = Random::new(seed, trial);
+                let mut bits = 0;
+                for note in 0..first.num_notes() {
+                    if note % 64 == 0 {
+                        bits = random.next();
+                    }
+                    let (x, y) = if bits >> (note % 64) & 1 == 0 { (first, second) } else { (second, first) };
+                    one.add(x, note, 1);
+                    other.add(y, note, 1);
+                }
+                let values = one.values().into_iter().zip(other.values());
+                for ((count, (x, y)), (a, b)) in counts.iter_mut().zip(values).zip(a.iter().zip(&b)) {
+                    *count += u64::from((x - y).abs() >= (a - b).abs() - SLACK);
+                }
+                (counts, one, other)
+            },
+        )
+        .map(|(counts, ..)| counts)
+        .reduce(zero, |mut a, b| {
+            a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+            a
+        });
+    names
+        .into_iter()
+        .zip(counts)
+        .zip(a.iter().zip(&b))
+        .map(|((metric, count), (a, b))| Comparison {
+            metric,
+            first: *a,
+            second: *b,
+            p_value: (count + 1) as f64 / (trials + 1) as f64,
+        })
+        .collect()
+}
+
+/// Mean and standard deviation (of the sample: divided by n - 1; 0 for one value). `None` without values.
+pub fn mean_and_deviation(values: &[f64]) -> Option<(f64, f64)> {
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let squares = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>();
+    (!values.is_empty()).then(|| (mean, (squares / (count - 1.0).max(1.0)).sqrt()))
+}
+
+/// SplitMix64 (Steele et al. 2014), one stream per seed and number.
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64, stream: u64) -> Self {
+        let mut random = Self(seed ^ 0x6a09_e667_f3bc_c909);
+        random.0 = random.next() ^ stream.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        random.0 = random.next();
+        random
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = self.0;
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^ (word >> 31)
+    }
+
+    /// From 0 to below `bound`; the bias is below 2^-32 for a bound below 2^32.
+    fn below(&mut self, bound: u64) -> u64 {
+        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+    }
+}

@@ -1,0 +1,168 @@
+//! Decision rules, intervals and tests of difference, on random matrices full of ties.
+
+use plmicd_metrics::rules::{best_instance_f1, best_top_k, micro_f1_of, per_label_thresholds, stability};
+use plmicd_metrics::{
+    InstanceMetrics, LabelCounts, NoteTable, Predictions, Ranking, Rule, Scope, Scored, Truth, at_threshold,
+    best_micro_f1, bootstrap, compare, curve_thresholds, ranking_and_auc,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+fn matrices() -> impl Strategy<Value = (usize, Vec<f32>, Vec<bool>)> {
+    (1..9usize, 1..9usize).prop_flat_map(|(notes, labels)| {
+        let score = prop_oneof![(0..=8u8).prop_map(|v| f32::from(v) / 8.0), 0.0..=1.0f32];
+        let len = notes * labels;
+        (Just(labels), vec(score, len), vec(prop::bool::weighted(0.3), len))
+    })
+}
+
+fn truth(labels: usize, pairs: &[bool]) -> Truth {
+    let ids = |row: &[bool]| (0i32..).zip(row).filter(|(_, t)| **t).map(|(id, _)| id).collect::<Vec<_>>();
+    Truth::new(labels, &pairs.chunks(labels).map(ids).collect::<Vec<_>>()).unwrap()
+}
+
+fn table(scored: &Scored<'_>, rule: &Rule) -> NoteTable {
+    let ranks = Ranking::new(scored, &Scope::everything(scored.truth())).ranks().to_vec();
+    NoteTable::new(scored.truth().clone(), Predictions::new(scored, rule), Some(ranks)).unwrap()
+}
+
+proptest! {
+    #[test]
+    fn decisions_count_as_their_threshold_does((labels, scores, pairs) in matrices(), threshold in 0.0..1.0f32) {
+        let truth = truth(labels, &pairs);
+        let scored = Scored::new(&scores, &truth).unwrap();
+        let predictions = Predictions::new(&scored, &Rule::Global(threshold));
+        for scope in [Scope::everything(&truth), Scope::present(&truth)] {
+            let counts = LabelCounts::at(&scored, &scope, threshold);
+            prop_assert_eq!(LabelCounts::of(&predictions, &truth, &scope), counts);
+            let instance = InstanceMetrics::at(&scored, &scope, threshold);
+            prop_assert_eq!(InstanceMetrics::of(&predictions, &truth, &scope), instance);
+        }
+        let same = Predictions::new(&scored, &Rule::PerLabel(vec![threshold; labels]));
+        prop_assert_eq!(same, predictions);
+    }
+
+    #[test]
+    fn the_table_of_notes_gives_the_documented_metrics((labels, scores, pairs) in matrices()) {
+        let truth = truth(labels, &pairs);
+        let scored = Scored::new(&scores, &truth).unwrap();
+        let table = table(&scored, &Rule::Global(0.5));
+        let mut expected = at_threshold(&scored, 0.5);
+        expected.extend(ranking_and_auc(&scored, &[1, 3]).0);
+        for (name, value) in table.names(&[1, 3]).iter().zip(table.values(&[1, 3])) {
+            let expected = expected.get(name).copied().unwrap_or(0.0);
+            prop_assert!((value - expected).abs() < 1e-12, "{name}: {value}, expected {expected}");
+        }
+    }
+
+    #[test]
+    fn no_threshold_has_a_higher_instance_f1((labels, scores, pairs) in matrices()) {
+        let truth = truth(labels, &pairs);
+        let scored = Scored::new(&scores, &truth).unwrap();
+        let best = best_instance_f1(&scored);
+        let value = |t| InstanceMetrics::at(&scored, &Scope::everything(&truth), t).f1;
+        if best.value > 0.0 {
+            prop_assert_eq!(value(best.threshold), best.value);
+        }
+        for threshold in scores.iter().copied().chain([0.0]) {
+            prop_assert!(value(threshold) <= best.value + 1e-9, "{threshold}: {}, {best:?}", value(threshold));
+        }
+    }
+
+    #[test]
+    fn a_label_s_own_threshold_is_its_best((labels, scores, pairs) in matrices()) {
+        let truth = truth(labels, &pairs);
+        let scored = Scored::new(&scores, &truth).unwrap();
+        let own = per_label_thresholds(&scored, 0.25, 1, 0.0);
+        let f1s = |rule: &Rule| {
+            let predictions = Predictions::new(&scored, rule);
+            LabelCounts::of(&predictions, &truth, &Scope::everything(&truth)).label_f1s()
+        };
+        let found = f1s(&Rule::PerLabel(own.clone()));
+        for threshold in scores.iter().copied().chain([0.0]) {
+            for (label, f1) in f1s(&Rule::Global(threshold)).into_iter().enumerate() {
+                // A label whose true pairs all have score 0 cannot be predicted, one that never occurs has no best.
+                prop_assert!(f1 <= found[label], "label {label} at {threshold}: {f1}, {:?}", own[label]);
+            }
+        }
+        let counts = truth.label_counts();
+        for (label, threshold) in per_label_thresholds(&scored, 0.25, 3, 2.0).into_iter().enumerate() {
+            if counts[label] < 3 {
+                prop_assert_eq!(threshold, 0.25);
+            } else {
+                let weight = counts[label] as f64 / (counts[label] as f64 + 2.0);
+                let expected = weight * f64::from(own[label]) + (1.0 - weight) * 0.25;
+                prop_assert!((f64::from(threshold) - expected).abs() < 1e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn no_k_is_better_than_the_best((labels, scores, pairs) in matrices()) {
+        let truth = truth(labels, &pairs);
+        let scored = Scored::new(&scores, &truth).unwrap();
+        let best = best_top_k(&scored, labels);
+        for k in 1..=labels {
+            let value = micro_f1_of(&scored, &Rule::TopK(k));
+            prop_assert!(best.is_none_or(|(_, best)| value <= best + 1e-12));
+            if let Some((chosen, best)) = best && chosen == k {
+                prop_assert!((value - best).abs() < 1e-12);
+            }
+        }
+        prop_assert_eq!(best.is_none(), truth.positives() == 0);
+    }
+
+    #[test]
+    fn intervals_hold_their_order_and_follow_the_seed((labels, scores, pairs) in matrices()) {
+        let truth = truth(labels, &pairs);
+        let scored = Scored::new(&scores, &truth).unwrap();
+        let table = table(&scored, &Rule::Global(0.5));
+        let intervals = bootstrap(&table, &[2], 50, 7);
+        prop_assert_eq!(intervals.len(), table.names(&[2]).len());
+        prop_assert!(intervals.iter().all(|i| i.low <= i.high && (0.0..=1.0).contains(&i.low)));
+        prop_assert_eq!(bootstrap(&table, &[2], 50, 7), intervals);
+        let thresholds = curve_thresholds(&scored, best_micro_f1(&scored).threshold);
+        let found = stability(&scored, &thresholds, 50, 7).unwrap();
+        prop_assert!(found.threshold.low <= found.threshold.high && found.value.low <= found.value.high);
+    }
+}
+
+/// 400 notes, 3 labels; the second system misses a fifth of what the first one finds.
+fn two_systems() -> (NoteTable, NoteTable) {
+    let rows: Vec<Vec<i32>> = (0..400).map(|note| vec![note % 3]).collect();
+    let truth = Truth::new(3, &rows).unwrap();
+    let guess = |miss: i32| -> Vec<Vec<i32>> {
+        (0..400).map(|note| if note % miss == 0 { vec![] } else { vec![note % 3] }).collect()
+    };
+    let table =
+        |miss| NoteTable::new(truth.clone(), Predictions::from_ids(3, &guess(miss)).unwrap(), None).unwrap();
+    (table(50), table(5))
+}
+
+#[test]
+fn differences_are_told_from_chance() {
+    let (good, bad) = two_systems();
+    let find = |found: Vec<plmicd_metrics::Comparison>, name: &str| {
+        found.into_iter().find(|c| c.metric == name).expect("compared")
+    };
+    let difference = find(compare(&good, &bad, &[], 999, 1), "micro_f1");
+    assert!(difference.first > difference.second && difference.p_value < 0.01, "{difference:?}");
+    let same = find(compare(&good, &good, &[], 999, 1), "micro_f1");
+    assert_eq!(same.p_value, 1.0);
+    // One note more or less is chance.
+    let rows: Vec<Vec<i32>> =
+        (0..400).map(|note| if note % 50 == 0 || note == 7 { vec![] } else { vec![note % 3] }).collect();
+    let near = NoteTable::new(good.truth().clone(), Predictions::from_ids(3, &rows).unwrap(), None).unwrap();
+    assert!(find(compare(&good, &near, &[], 999, 1), "micro_f1").p_value > 0.5);
+}
+
+#[test]
+fn an_interval_is_as_wide_as_theory_says() {
+    let (_, bad) = two_systems();
+    // Exact match is a share of 0.8 over 400 notes: standard error 0.02.
+    let names = bad.names(&[]);
+    let at = names.iter().position(|name| name == "exact_match_ratio").unwrap();
+    let interval = bootstrap(&bad, &[], 2000, 3)[at];
+    assert!((interval.standard_error - 0.02).abs() < 0.002, "{interval:?}");
+    assert!((interval.low - 0.76).abs() < 0.01 && (interval.high - 0.84).abs() < 0.01, "{interval:?}");
+}
