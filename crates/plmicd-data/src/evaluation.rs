@@ -9,14 +9,19 @@ use crate::code::CodeSystem;
 use crate::error::DataError;
 use crate::json::{read_versioned, write_versioned};
 use crate::split::Split;
+use crate::thresholds::{DecisionRule, Interval};
 
 /// `metrics.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// The decision threshold that `metrics` were computed at (score greater than it).
     pub threshold: f64,
     /// What the threshold maximises on dev.
     pub objective: String,
+    /// How scores became decisions; `threshold` alone decides with rule `global`.
+    pub rule: DecisionRule,
+    /// Bootstrap samples behind every interval.
+    pub resamples: u64,
     /// Results of each split.
     pub splits: BTreeMap<Split, SplitEvaluation>,
     /// The baseline that predicts the same frequent codes for every note, where train counts are known.
@@ -38,9 +43,88 @@ pub struct SplitEvaluation {
     pub metrics: BTreeMap<String, f64>,
     /// The metrics that depend on the threshold, at 0.5.
     pub metrics_at_half: BTreeMap<String, f64>,
+    /// 95 % bootstrap intervals over notes, of the metrics that the decisions and the order of scores alone decide.
+    pub intervals: BTreeMap<String, Interval>,
+    /// The lowest and the highest value that the order of tied scores allows, for each precision at k where they differ.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tie_bounds: BTreeMap<String, [f64; 2]>,
+    /// `diagnoses` and `procedures`, where the label space has both: the metrics over their labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub systems: BTreeMap<String, BTreeMap<String, f64>>,
+    /// By how many train notes have a code, where train counts are known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub frequency_bins: Vec<FrequencyBin>,
+    /// `category` and `chapter`: the metrics where a code of the right group is right.
+    pub levels: BTreeMap<String, BTreeMap<String, f64>>,
+    /// Do scores mean what they say?
+    pub calibration: Calibration,
+    /// Precision over recall, from the highest score down, at most 200 points.
+    pub precision_recall: Vec<PrecisionRecallPoint>,
     /// Metrics of the frequent-codes baseline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baseline_frequent_codes: Option<BTreeMap<String, f64>>,
+}
+
+/// The codes that so many train notes have.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FrequencyBin {
+    /// Fewest train notes.
+    pub at_least: u64,
+    /// Most train notes; none for the last bin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_most: Option<u64>,
+    /// Labels in the bin.
+    pub labels: u64,
+    /// Those of them that are true for at least one note.
+    pub labels_present: u64,
+    /// True (note, label) pairs.
+    pub positives: u64,
+    /// Metrics over the labels of the bin.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+impl FrequencyBin {
+    /// `unseen`, `1-5`, `over 100`.
+    pub fn name(&self) -> String {
+        match (self.at_least, self.at_most) {
+            (0, Some(0)) => "unseen".to_owned(),
+            (low, Some(high)) => format!("{low}-{high}"),
+            (low, None) => format!("over {}", low.saturating_sub(1)),
+        }
+    }
+}
+
+/// Calibration over all (note, label) pairs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// Expected calibration error.
+    pub expected_calibration_error: f64,
+    /// Brier score.
+    pub brier: f64,
+    /// Bins of equal width over scores from 0 to 1.
+    pub bins: Vec<ReliabilityBin>,
+}
+
+/// One bin of the reliability curve.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReliabilityBin {
+    /// Pairs in it.
+    pub pairs: u64,
+    /// Their mean score; 0 in an empty bin.
+    pub mean_score: f64,
+    /// The share of them that is true; 0 in an empty bin.
+    pub share_true: f64,
+}
+
+/// One point of precision over recall.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PrecisionRecallPoint {
+    /// Predicting what scores at least this.
+    pub score: f64,
+    /// `TP / P`.
+    pub precision: f64,
+    /// `TP / T`.
+    pub recall: f64,
 }
 
 /// The frequent-codes baseline: every note gets the `codes` most frequent codes of the train split.
@@ -77,6 +161,8 @@ pub struct CodeResult {
     pub f1: f64,
     /// Area under the ROC curve, where the split has notes with and without the code.
     pub auc: Option<f64>,
+    /// Average precision, where any note has the code.
+    pub average_precision: Option<f64>,
 }
 
 /// Writes `per_code.csv`.
@@ -106,7 +192,7 @@ impl Evaluation {
     /// Name of the per-code table.
     pub const PER_CODE_FILE: &'static str = "per_code.csv";
     /// Version of both files.
-    pub const SCHEMA: u32 = 1;
+    pub const SCHEMA: u32 = 2;
 
     /// Reads the file.
     pub fn read(path: &Utf8Path) -> Result<Self, DataError> {

@@ -10,12 +10,13 @@
 //! | [`scores`] | `{split}.parquet` of `scores` |
 //! | [`training`] | `training.json` of a `model` |
 //! | [`thresholds`] | `thresholds.json` |
-//! | [`evaluation`] | `metrics.json`, `per_code.csv` |
+//! | [`evaluation`], [`outcomes`] | `metrics.json`, `per_code.csv`, `{split}_notes.parquet` of an `evaluation` |
 //! | [`stats`] | `stats.json` of `notes` and `token-shards` |
 //!
 //! Writers are deterministic: the same rows give the same bytes. Readers check schema version, columns,
 //! types and values, and name file, row and column in their errors; they never put note text there.
 
+mod chapter;
 pub mod code;
 pub mod error;
 pub mod evaluation;
@@ -23,6 +24,7 @@ pub mod json;
 pub mod kind;
 pub mod label;
 pub mod notes;
+pub mod outcomes;
 pub mod scores;
 pub mod shards;
 pub mod split;
@@ -34,14 +36,18 @@ pub mod training;
 
 pub use code::{CodeSystem, IcdCode};
 pub use error::DataError;
-pub use evaluation::{CodeResult, Evaluation, FrequentCodes, SplitEvaluation, read_per_code, write_per_code};
+pub use evaluation::{
+    Calibration, CodeResult, Evaluation, FrequencyBin, FrequentCodes, PrecisionRecallPoint, ReliabilityBin,
+    SplitEvaluation, read_per_code, write_per_code,
+};
 pub use json::{read_json, write_json};
 pub use label::{Label, LabelSpace};
 pub use notes::{Note, NoteReader, NoteWriter};
+pub use outcomes::NoteOutcomes;
 pub use scores::{ScoreWriter, Scores};
 pub use shards::{ShardReader, ShardWriter, TokenizedNote};
 pub use split::Split;
 pub use stats::{CorpusStats, Exclusion, SplitStats, Summary, TokenSplitStats, TokenStats};
-pub use thresholds::{CurvePoint, Thresholds};
+pub use thresholds::{CurvePoint, DecisionRule, GridChoice, Interval, Stability, Thresholds};
 pub use tokens::{LabelTokens, SpecialTokens, copy_tokenizer};
 pub use training::{EpochRecord, StepRecord, TrainingHistory};

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use camino::Utf8PathBuf;
 use plmicd_data::{
-    CodeResult, CodeSystem, CurvePoint, Evaluation, FrequentCodes, IcdCode, Label, LabelSpace, Split,
-    SplitEvaluation, Summary, Thresholds, TrainingHistory, read_per_code, write_per_code,
+    CodeResult, CodeSystem, CurvePoint, DecisionRule, Evaluation, FrequentCodes, IcdCode, Label, LabelSpace,
+    Split, SplitEvaluation, Summary, Thresholds, TrainingHistory, read_per_code, write_per_code,
 };
 use proptest::prelude::*;
 
@@ -88,10 +88,11 @@ fn results_come_back_exactly() {
                 labels_present: 1,
                 metrics: metrics.clone(),
                 metrics_at_half: metrics,
-                baseline_frequent_codes: None,
+                ..SplitEvaluation::default()
             },
         )]),
         baseline: Some(FrequentCodes { codes: 8, dev_micro_f1: 0.25 }),
+        ..Evaluation::default()
     };
     let path = dir.join(Evaluation::FILE);
     evaluation.write(&path).unwrap();
@@ -99,14 +100,24 @@ fn results_come_back_exactly() {
 
     let path = dir.join(Thresholds::FILE);
     let point = CurvePoint { threshold: 0.3, micro_f1: 0.5, macro_f1: None };
-    let mut thresholds =
-        Thresholds { objective: "fixed".to_owned(), threshold: 0.3, dev_value: 0.5, curve: vec![point] };
+    let mut thresholds = Thresholds {
+        objective: "fixed".to_owned(),
+        threshold: 0.3,
+        dev_value: 0.5,
+        curve: vec![point],
+        ..Thresholds::default()
+    };
     thresholds.write(&path).unwrap();
     assert_eq!(Thresholds::read(&path).unwrap(), thresholds);
-    assert!(!thresholds.predicts(0.3) && thresholds.predicts(0.3f32.next_up()));
     thresholds.threshold = 1.5;
     thresholds.write(&path).unwrap();
     assert!(Thresholds::read(&path).unwrap_err().to_string().contains("1.5 is not between 0 and 1"));
+    thresholds = Thresholds { rule: DecisionRule::PerCode, threshold: 0.5, ..thresholds };
+    thresholds.write(&path).unwrap();
+    assert!(Thresholds::read(&path).unwrap_err().to_string().contains("rule per_code needs `per_label`"));
+    thresholds.per_label = Some(vec![0.5, -0.25]);
+    thresholds.write(&path).unwrap();
+    assert!(Thresholds::read(&path).unwrap_err().to_string().contains("-0.25 of label 1"));
 
     let path = dir.join(TrainingHistory::FILE);
     let history = TrainingHistory { seed: u64::MAX, best_epoch: 3, ..TrainingHistory::default() };
@@ -130,6 +141,7 @@ fn the_per_code_table_comes_back() {
         recall: 2.0 / 7.0,
         f1: 0.4,
         auc: Some(0.9),
+        average_precision: None,
     };
     let rows = vec![row.clone(), CodeResult { auc: None, train_count: Some(4), ..row }];
     write_per_code(&path, &rows).unwrap();
@@ -137,7 +149,7 @@ fn the_per_code_table_comes_back() {
     let header = std::fs::read_to_string(&path).unwrap().lines().next().unwrap().to_owned();
     assert_eq!(
         header,
-        "code,system,description,train_count,positives,predicted,true_positives,precision,recall,f1,auc"
+        "code,system,description,train_count,positives,predicted,true_positives,precision,recall,f1,auc,average_precision"
     );
     std::fs::write(&path, format!("{header}\n1,other,,,x,0,0,0,0,0,\n")).unwrap();
     let message = read_per_code(&path).unwrap_err().to_string();

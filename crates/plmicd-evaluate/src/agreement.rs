@@ -32,6 +32,22 @@ pub(crate) fn check_labels(
     Err(BadInput::new(path, message).hint("take both from the same notes artifact").into())
 }
 
+/// A rule with a threshold per label has one for each.
+pub(crate) fn check_per_label(
+    path: &Utf8Path,
+    thresholds: &Thresholds,
+    labels: &LabelSpace,
+) -> Result<(), StageError> {
+    match &thresholds.per_label {
+        Some(per_label) if per_label.len() != labels.len() => {
+            let message = format!("thresholds of {} labels for scores of {}", per_label.len(), labels.len());
+            let hint = "choose the threshold on the scores that you evaluate";
+            Err(BadInput::new(path, message).hint(hint).into())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The threshold was made from these scores: it gives on dev the value that is stored with it.
 pub(crate) fn check_threshold(
     path: &Utf8Path,
@@ -39,14 +55,15 @@ pub(crate) fn check_threshold(
     scores_path: &Utf8Path,
     dev: &SplitEvaluation,
 ) -> Result<(), StageError> {
-    let name = if thresholds.objective == "macro_f1" { "macro_f1_all_labels" } else { "micro_f1" };
-    let found = dev.metrics.get(name).copied().unwrap_or(0.0);
-    if (found - thresholds.dev_value).abs() < 1e-9 {
+    let found = dev.metrics.get("micro_f1").copied().unwrap_or(0.0);
+    if (found - thresholds.rule_dev_micro_f1).abs() < 1e-9 {
         return Ok(());
     }
     let message = format!(
-        "threshold {} should give {name} = {} on dev, but on {scores_path} it gives {found}",
-        thresholds.threshold, thresholds.dev_value
+        "rule {} with threshold {} should give micro_f1 = {} on dev, but on {scores_path} it gives {found}",
+        thresholds.rule.as_str(),
+        thresholds.threshold,
+        thresholds.rule_dev_micro_f1
     );
     Err(BadInput::new(path, message).hint("choose the threshold on the scores that you evaluate").into())
 }

@@ -13,11 +13,15 @@ pub struct EvaluateConfig {
     pub k: Vec<usize>,
     /// The splits to evaluate.
     pub splits: Vec<Split>,
+    /// Bootstrap samples of the notes for the intervals; 0 for none.
+    pub resamples: u64,
+    /// Decides these samples.
+    pub seed: u64,
 }
 
 impl Default for EvaluateConfig {
     fn default() -> Self {
-        Self { k: vec![5, 8, 15], splits: vec![Split::Dev, Split::Test] }
+        Self { k: vec![5, 8, 15], splits: vec![Split::Dev, Split::Test], resamples: 1000, seed: 1 }
     }
 }
 
@@ -29,6 +33,9 @@ impl EvaluateConfig {
         }
         if let Some(k) = repeated(&self.k) {
             issues.push(ConfigIssue::new("k", format!("{k} is given twice")));
+        }
+        if self.resamples > 100_000 {
+            issues.push(ConfigIssue::new("resamples", "more than 100,000 samples tell nothing more"));
         }
         if self.splits.is_empty() {
             issues.push(ConfigIssue::new("splits", "expected at least one of dev and test"));

@@ -2,13 +2,17 @@
 
 mod agreement;
 mod baseline;
+mod breakdown;
 mod config;
 mod split;
 
 use std::collections::BTreeMap;
 
-use plmicd_data::{DataError, Evaluation, LabelSpace, Scores, Split, Thresholds, kind, write_per_code};
-use plmicd_metrics::Truth;
+use plmicd_data::{
+    DataError, DecisionRule, Evaluation, LabelSpace, NoteOutcomes, Scores, Split, Thresholds, kind,
+    write_per_code,
+};
+use plmicd_metrics::{Rule, Truth};
 use plmicd_pipeline::{ConfigIssue, InputSpec, Stage, StageContext, StageError};
 
 pub use config::EvaluateConfig;
@@ -21,7 +25,7 @@ impl Stage for Evaluate {
     type Config = EvaluateConfig;
 
     const NAME: &'static str = "evaluate";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const OUTPUT: &'static str = kind::EVALUATION;
     const SCHEMA: u32 = Evaluation::SCHEMA;
     const SUMMARY: &'static str = "compute metrics from scores and thresholds";
@@ -53,14 +57,19 @@ fn evaluate(config: &EvaluateConfig, context: &StageContext<'_>) -> Result<(), S
     let labels = LabelSpace::read(&input.file(LabelSpace::FILE)).map_err(reading)?;
     let thresholds_path = context.input("thresholds")?.file(Thresholds::FILE);
     let thresholds = Thresholds::read(&thresholds_path).map_err(reading)?;
+    agreement::check_per_label(&thresholds_path, &thresholds, &labels)?;
+    let rule = rule_of(&thresholds);
     let train_counts = match context.optional_input("shards") {
         Some(shards) => Some(baseline::train_counts(shards, input, &labels, context)?),
         None => None,
     };
 
+    let out = context.output_dir();
     let mut evaluation = Evaluation {
         threshold: thresholds.threshold,
         objective: thresholds.objective.clone(),
+        rule: thresholds.rule,
+        resamples: config.resamples,
         splits: BTreeMap::new(),
         baseline: None,
     };
@@ -87,27 +96,42 @@ fn evaluate(config: &EvaluateConfig, context: &StageContext<'_>) -> Result<(), S
         if !config.splits.contains(&split) {
             continue;
         }
-        let (result, codes) = split::evaluate(&split::Task {
+        let found = split::evaluate(&split::Task {
             scores: &scores,
             truth: &truth,
             labels: &labels,
             train_counts: train_counts.as_deref(),
             frequent: frequent.as_ref(),
-            threshold: thresholds.threshold as f32,
-            ks: &config.k,
+            rule: &rule,
+            config,
         })
         .map_err(|error| StageError::because(format!("evaluating {path}"), error))?;
         if split == Split::Dev {
-            agreement::check_threshold(&thresholds_path, &thresholds, &path, &result)?;
+            agreement::check_threshold(&thresholds_path, &thresholds, &path, &found.evaluation)?;
         }
-        report_progress(context, split, &result.metrics);
-        evaluation.splits.insert(split, result);
-        per_code = codes;
+        report_progress(context, split, &found.evaluation.metrics);
+        found.outcomes.write(&out.join(NoteOutcomes::file_name(split))).map_err(writing)?;
+        evaluation.splits.insert(split, found.evaluation);
+        per_code = found.codes;
     }
 
-    let out = context.output_dir();
     evaluation.write(&out.join(Evaluation::FILE)).map_err(writing)?;
     write_per_code(&out.join(Evaluation::PER_CODE_FILE), &per_code).map_err(writing)
+}
+
+fn rule_of(thresholds: &Thresholds) -> Rule {
+    let threshold = thresholds.threshold as f32;
+    match thresholds.rule {
+        DecisionRule::Global => Rule::Global(threshold),
+        DecisionRule::ExpectedCount => Rule::ExpectedCount,
+        // The file was checked to hold what its rule needs.
+        DecisionRule::PerCode => {
+            Rule::PerLabel(thresholds.per_label.iter().flatten().map(|threshold| *threshold as f32).collect())
+        }
+        DecisionRule::TopK => {
+            Rule::TopK(thresholds.k.and_then(|k| usize::try_from(k).ok()).unwrap_or(usize::MAX))
+        }
+    }
 }
 
 fn report_progress(context: &StageContext<'_>, split: Split, metrics: &BTreeMap<String, f64>) {

@@ -60,8 +60,13 @@ impl Inputs {
     }
 
     fn write_threshold(&self, threshold: f64, dev_value: f64) {
-        let thresholds =
-            Thresholds { objective: "micro_f1".to_owned(), threshold, dev_value, curve: Vec::new() };
+        let thresholds = Thresholds {
+            objective: "micro_f1".to_owned(),
+            threshold,
+            dev_value,
+            rule_dev_micro_f1: dev_value,
+            ..Thresholds::default()
+        };
         thresholds.write(&self.path("thresholds/thresholds.json")).unwrap();
     }
 

@@ -44,7 +44,7 @@ pub use data::{MetricsError, Scope, Scored, Truth};
 pub use instance::InstanceMetrics;
 pub use note_table::{NoteTable, Tally};
 pub use precision_recall::{
-    PrecisionRecall, macro_average_precision, micro_average_precision, precision_recall_curve,
+    PrecisionRecall, label_average_precisions, micro_average_precision, precision_recall_curve,
 };
 pub use predictions::{Predictions, Rule};
 pub use ranking::{Ranking, precision_at_bounds};

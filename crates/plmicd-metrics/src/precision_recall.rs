@@ -2,7 +2,6 @@
 
 use rayon::prelude::*;
 
-use crate::counts::mean;
 use crate::data::Scored;
 use crate::positives::Positives;
 
@@ -48,9 +47,9 @@ pub fn precision_recall_curve(scored: &Scored<'_>, points: usize) -> Vec<Precisi
     curve
 }
 
-/// Mean over the labels that occur of each label's average precision (scikit-learn's `average="macro"` over those
-/// labels). `None` without any.
-pub fn macro_average_precision(scored: &Scored<'_>) -> Option<f64> {
+/// Average precision of each label (Y), `None` for one that does not occur. Its mean over the labels that do is
+/// scikit-learn's `average="macro"` over those.
+pub fn label_average_precisions(scored: &Scored<'_>) -> Vec<Option<f64>> {
     let truth = scored.truth();
     let mut of_label: Vec<Vec<f32>> = vec![Vec::new(); truth.num_labels()];
     for note in 0..truth.num_notes() {
@@ -60,7 +59,7 @@ pub fn macro_average_precision(scored: &Scored<'_>) -> Option<f64> {
     }
     // Neighbouring labels share cache lines of every row.
     const BLOCK: usize = 16;
-    let blocks: Vec<Vec<f64>> = of_label
+    let blocks: Vec<Vec<Option<f64>>> = of_label
         .par_chunks_mut(BLOCK)
         .enumerate()
         .map(|(block, scores)| {
@@ -75,11 +74,10 @@ pub fn macro_average_precision(scored: &Scored<'_>) -> Option<f64> {
                 }
             }
             let areas = positives.iter().zip(slots);
-            areas.filter_map(|(positives, slots)| average_precision(positives, &from_slots(&slots))).collect()
+            areas.map(|(positives, slots)| average_precision(positives, &from_slots(&slots))).collect()
         })
         .collect();
-    let values = blocks.concat();
-    (!values.is_empty()).then(|| mean(&values))
+    blocks.concat()
 }
 
 /// How many scores are at or above each distinct score of a true pair.
@@ -141,7 +139,7 @@ mod tests {
         let points: Vec<(f64, f64)> = curve.iter().map(|p| (p.recall, p.precision)).collect();
         assert_eq!(points, [(1.0 / 3.0, 1.0), (2.0 / 3.0, 2.0 / 3.0), (1.0, 0.6)]);
         // Each label that occurs has one note, and it is true there.
-        assert_eq!(macro_average_precision(&scored), Some(1.0));
+        assert_eq!(label_average_precisions(&scored), [Some(1.0), Some(1.0), None, None, Some(1.0)]);
         assert!(precision_recall_curve(&scored, 1).len() <= 3);
     }
 
@@ -151,10 +149,10 @@ mod tests {
         let truth = Truth::new(3, &[vec![1], vec![0]]).unwrap();
         let scores = [0.9, 0.9, 0.9, 0.5, 0.5, 0.5];
         let scored = Scored::new(&scores, &truth).unwrap();
-        assert_eq!(macro_average_precision(&scored), Some(0.75));
+        assert_eq!(label_average_precisions(&scored), [Some(0.5), Some(1.0), None]);
         let none = Truth::new(1, &[Vec::<i32>::new()]).unwrap();
         let scored = Scored::new(&[0.5], &none).unwrap();
-        assert_eq!((micro_average_precision(&scored), macro_average_precision(&scored)), (None, None));
+        assert_eq!((micro_average_precision(&scored), label_average_precisions(&scored)), (None, vec![None]));
         assert!(precision_recall_curve(&scored, 10).is_empty());
     }
 }

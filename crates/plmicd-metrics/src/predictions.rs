@@ -56,6 +56,11 @@ impl Predictions {
         &self.0
     }
 
+    /// The same decisions at a coarser level: see [`Truth::grouped`].
+    pub fn grouped(&self, group_of: &[u32], groups: usize) -> Self {
+        Self(self.0.grouped(group_of, groups))
+    }
+
     /// Predicted label ids of a note, ascending.
     pub fn row(&self, note: usize) -> &[u32] {
         self.0.row(note)

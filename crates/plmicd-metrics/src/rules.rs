@@ -8,7 +8,7 @@ use crate::data::{Scope, Scored};
 use crate::instance::Counts;
 use crate::predictions::{Predictions, Rule};
 use crate::resample::{Interval, draw, interval};
-use crate::threshold::{BestThreshold, between, micro_f1_at};
+use crate::threshold::{BestThreshold, between, curve};
 
 /// The threshold of the highest instance F1, the harmonic mean of mean precision and mean recall of the notes (as
 /// [`crate::InstanceMetrics::f1`]): a sweep over every distinct score from the top. The highest of several.
@@ -63,13 +63,12 @@ pub fn best_instance_f1(scored: &Scored<'_>) -> BestThreshold {
     BestThreshold { threshold, value }
 }
 
-/// The best of some thresholds by micro F1; the first of several. `None` of none.
+/// The best of some ascending thresholds by micro F1; the first of several. `None` of none.
 pub fn best_of_grid(scored: &Scored<'_>, grid: &[f32]) -> Option<BestThreshold> {
     let mut best: Option<BestThreshold> = None;
-    for &threshold in grid {
-        let value = micro_f1_at(scored, threshold);
-        if best.is_none_or(|best| value > best.value) {
-            best = Some(BestThreshold { threshold, value });
+    for point in curve(scored, grid) {
+        if best.is_none_or(|best| point.micro_f1 > best.value) {
+            best = Some(BestThreshold { threshold: point.threshold, value: point.micro_f1 });
         }
     }
     best

@@ -8,16 +8,21 @@ use std::collections::BTreeMap;
 
 use crate::auc::{label_aucs, macro_auc, micro_auc};
 use crate::counts::LabelCounts;
-use crate::data::{Scope, Scored};
+use crate::data::{Scope, Scored, Truth};
 use crate::instance::InstanceMetrics;
+use crate::predictions::{Predictions, Rule};
 use crate::ranking::Ranking;
 
 /// The metrics that depend on the threshold.
 pub fn at_threshold(scored: &Scored<'_>, threshold: f32) -> BTreeMap<String, f64> {
-    let everything = Scope::everything(scored.truth());
-    let present = Scope::present(scored.truth());
-    let mut metrics = of_counts(&LabelCounts::at(scored, &everything, threshold));
-    let instance = InstanceMetrics::at(scored, &everything, threshold);
+    of_decisions(&Predictions::new(scored, &Rule::Global(threshold)), scored.truth())
+}
+
+/// The metrics of decisions, however they were made.
+pub fn of_decisions(predictions: &Predictions, truth: &Truth) -> BTreeMap<String, f64> {
+    let (everything, present) = (Scope::everything(truth), Scope::present(truth));
+    let mut metrics = of_counts(&LabelCounts::of(predictions, truth, &everything));
+    let instance = InstanceMetrics::of(predictions, truth, &everything);
     insert(
         &mut metrics,
         [
@@ -27,8 +32,8 @@ pub fn at_threshold(scored: &Scored<'_>, threshold: f32) -> BTreeMap<String, f64
             ("exact_match_ratio", Some(instance.exact_match_ratio)),
         ],
     );
-    let counts = LabelCounts::at(scored, &present, threshold);
-    let exact = InstanceMetrics::at(scored, &present, threshold).exact_match_ratio;
+    let counts = LabelCounts::of(predictions, truth, &present);
+    let exact = InstanceMetrics::of(predictions, truth, &present).exact_match_ratio;
     insert(
         &mut metrics,
         [

@@ -37,6 +37,7 @@ fn code(index: usize, positives: u64) -> CodeResult {
         recall: f1,
         f1,
         auc: Some(0.5 + f1 / 2.0),
+        average_precision: Some(f1),
     }
 }
 
@@ -69,6 +70,7 @@ impl Inputs {
             metrics: metrics(value),
             metrics_at_half: metrics(value / 2.0),
             baseline_frequent_codes: baseline.map(metrics),
+            ..SplitEvaluation::default()
         };
         let evaluation = Evaluation {
             threshold: 0.37,
@@ -78,6 +80,7 @@ impl Inputs {
                 (Split::Test, split(0.6543, Some(0.2468))),
             ]),
             baseline: Some(FrequentCodes { codes: 12, dev_micro_f1: 0.2501 }),
+            ..Evaluation::default()
         };
         evaluation.write(&self.dir.join("evaluation").join(Evaluation::FILE)).unwrap();
         let codes: Vec<_> =
@@ -93,6 +96,7 @@ impl Inputs {
             threshold: 0.37,
             dev_value: 0.68,
             curve: curve.collect(),
+            ..Thresholds::default()
         };
         thresholds.write(&self.dir.join("thresholds").join(Thresholds::FILE)).unwrap();
     }

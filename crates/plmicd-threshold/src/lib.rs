@@ -1,51 +1,24 @@
-//! Stage `threshold`: the decision threshold that is best on the dev split.
+//! Stage `threshold`: the decision rule that is best on the dev split.
 
-use plmicd_data::{CurvePoint, DataError, LabelSpace, Scores, Split, Thresholds, kind};
+mod config;
+
+use std::collections::BTreeMap;
+
+use plmicd_data::{
+    CurvePoint, DataError, DecisionRule, GridChoice, Interval, LabelSpace, Scores, Split, Stability,
+    Thresholds, kind,
+};
+use plmicd_metrics::rules;
 use plmicd_metrics::threshold::micro_f1_at;
-use plmicd_metrics::{BestThreshold, Scored, Truth, best_macro_f1, best_micro_f1, curve, curve_thresholds};
+use plmicd_metrics::{
+    BestThreshold, Rule, Scored, Truth, best_macro_f1, best_micro_f1, curve, curve_thresholds,
+};
 use plmicd_pipeline::{BadInput, ConfigIssue, InputSpec, Stage, StageContext, StageError};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-/// What the threshold is chosen for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Objective {
-    /// The highest micro F1 on dev, found exactly among all distinct scores.
-    #[default]
-    MicroF1,
-    /// The highest mean of the labels' F1 on dev, found exactly.
-    MacroF1,
-    /// The value of `fixed`, whatever the scores.
-    Fixed,
-}
+pub use config::{Objective, ThresholdConfig};
 
-impl Objective {
-    /// Name in `thresholds.json`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::MicroF1 => "micro_f1",
-            Self::MacroF1 => "macro_f1",
-            Self::Fixed => "fixed",
-        }
-    }
-}
-
-/// Settings of the stage.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct ThresholdConfig {
-    /// What the threshold is chosen for: `micro_f1`, `macro_f1` (mean of the labels' F1) or `fixed`.
-    pub objective: Objective,
-    /// The threshold itself, from 0 to below 1, with `objective = "fixed"`; not used otherwise.
-    pub fixed: f64,
-}
-
-impl Default for ThresholdConfig {
-    fn default() -> Self {
-        Self { objective: Objective::MicroF1, fixed: 0.5 }
-    }
-}
+/// The largest `k` that is tried for rule `top_k`: no note has more codes.
+const LARGEST_K: usize = 200;
 
 /// The stage.
 #[derive(Clone, Copy, Debug)]
@@ -55,10 +28,10 @@ impl Stage for Threshold {
     type Config = ThresholdConfig;
 
     const NAME: &'static str = "threshold";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const OUTPUT: &'static str = kind::THRESHOLDS;
     const SCHEMA: u32 = Thresholds::SCHEMA;
-    const SUMMARY: &'static str = "choose the decision threshold on the dev scores";
+    const SUMMARY: &'static str = "choose the decision rule on the dev scores";
 
     fn inputs() -> &'static [InputSpec] {
         const INPUTS: &[InputSpec] = &[InputSpec::required("scores", &[kind::SCORES])];
@@ -66,20 +39,16 @@ impl Stage for Threshold {
     }
 
     fn check(config: &Self::Config, _wired: &[&str]) -> Vec<ConfigIssue> {
-        let mut issues = Vec::new();
-        if !(0.0..1.0).contains(&config.fixed) {
-            issues.push(ConfigIssue::new("fixed", "expected a number from 0 to below 1"));
-        }
-        if config.objective != Objective::Fixed && config.fixed != Self::Config::default().fixed {
-            let message = "has no effect unless objective = \"fixed\"; set that, or leave it out";
-            issues.push(ConfigIssue::new("fixed", message));
-        }
-        issues
+        config.issues()
     }
 
     fn run(config: &Self::Config, context: &StageContext<'_>) -> Result<(), StageError> {
         let input = context.input("scores")?;
         let path = input.file(&Scores::file_name(Split::Dev));
+        if !path.is_file() && config.objective == Objective::Fixed && config.rule == DecisionRule::Global {
+            context.note("no dev scores: the fixed threshold is taken as it is");
+            return write(context, &without_dev(config));
+        }
         context.progress("reading dev scores", 0, None, "notes");
         let scores = Scores::read(&path).map_err(reading)?;
         let labels_path = input.file(LabelSpace::FILE);
@@ -111,8 +80,25 @@ impl Stage for Threshold {
             thresholds.dev_value,
             truth.num_notes()
         ));
-        let path = context.output_dir().join(Thresholds::FILE);
-        thresholds.write(&path).map_err(|error| StageError::because("writing the threshold", error))
+        if config.rule != DecisionRule::Global {
+            let rule = config.rule.as_str();
+            context.note(format!("rule {rule}: dev micro F1 {:.4}", thresholds.rule_dev_micro_f1));
+        }
+        write(context, &thresholds)
+    }
+}
+
+fn write(context: &StageContext<'_>, thresholds: &Thresholds) -> Result<(), StageError> {
+    let path = context.output_dir().join(Thresholds::FILE);
+    thresholds.write(&path).map_err(|error| StageError::because("writing the threshold", error))
+}
+
+/// A fixed threshold needs no dev split: other people's predictions often have none.
+fn without_dev(config: &ThresholdConfig) -> Thresholds {
+    Thresholds {
+        objective: config.objective.as_str().to_owned(),
+        threshold: shortest(config.fixed as f32),
+        ..Thresholds::default()
     }
 }
 
@@ -121,16 +107,33 @@ fn choose(config: &ThresholdConfig, scores: &Scores, truth: &Truth) -> Result<Th
     let BestThreshold { threshold, value } = match config.objective {
         Objective::MicroF1 => best_micro_f1(&scored),
         Objective::MacroF1 => best_macro_f1(&scored),
+        Objective::InstanceF1 => rules::best_instance_f1(&scored),
         Objective::Fixed => {
             let threshold = config.fixed as f32;
             BestThreshold { threshold, value: micro_f1_at(&scored, threshold) }
         }
     };
-    let points = curve(&scored, &curve_thresholds(&scored, threshold));
+    let drawn = curve_thresholds(&scored, threshold);
+    let points = curve(&scored, &drawn);
+    let rule = rule_of(config, &scored, threshold);
+    let per_label = match &rule {
+        Rule::PerLabel(thresholds) => Some(thresholds.iter().copied().map(shortest).collect()),
+        _ => None,
+    };
+    let k = match &rule {
+        Rule::TopK(k) => Some(*k as u64),
+        _ => None,
+    };
     Ok(Thresholds {
+        rule: config.rule,
         objective: config.objective.as_str().to_owned(),
         threshold: shortest(threshold),
         dev_value: value,
+        rule_dev_micro_f1: rules::micro_f1_of(&scored, &rule),
+        per_label,
+        k,
+        grids: grids(&scored),
+        stability: stability(config, &scored, &drawn),
         curve: points
             .into_iter()
             .map(|point| CurvePoint {
@@ -139,6 +142,47 @@ fn choose(config: &ThresholdConfig, scores: &Scores, truth: &Truth) -> Result<Th
                 macro_f1: Some(point.macro_f1_all_labels),
             })
             .collect(),
+    })
+}
+
+fn rule_of(config: &ThresholdConfig, scored: &Scored<'_>, threshold: f32) -> Rule {
+    match config.rule {
+        DecisionRule::Global => Rule::Global(threshold),
+        DecisionRule::PerCode => Rule::PerLabel(rules::per_label_thresholds(
+            scored,
+            threshold,
+            config.min_support,
+            config.shrinkage,
+        )),
+        DecisionRule::TopK => Rule::TopK(match config.k {
+            Some(k) => usize::try_from(k).unwrap_or(usize::MAX),
+            // There is a true pair, so there is a best k.
+            None => rules::best_top_k(scored, LARGEST_K).map_or(1, |(k, _)| k),
+        }),
+        DecisionRule::ExpectedCount => Rule::ExpectedCount,
+    }
+}
+
+fn grids(scored: &Scored<'_>) -> BTreeMap<String, GridChoice> {
+    [("plm_icd", rules::plm_icd_grid()), ("edin", rules::edin_grid())]
+        .into_iter()
+        .filter_map(|(name, grid)| {
+            let best = rules::best_of_grid(scored, &grid)?;
+            let choice = GridChoice { threshold: shortest(best.threshold), dev_micro_f1: best.value };
+            Some((name.to_owned(), choice))
+        })
+        .collect()
+}
+
+fn stability(config: &ThresholdConfig, scored: &Scored<'_>, thresholds: &[f32]) -> Option<Stability> {
+    let resamples = usize::try_from(config.resamples).unwrap_or(usize::MAX);
+    let found = rules::stability(scored, thresholds, resamples, config.seed)?;
+    let interval =
+        |i: plmicd_metrics::Interval| Interval { low: i.low, high: i.high, standard_error: i.standard_error };
+    Some(Stability {
+        resamples: config.resamples,
+        threshold: interval(found.threshold),
+        micro_f1: interval(found.value),
     })
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use plmicd_data::{CodeSystem, Label, LabelSpace, ScoreWriter, Thresholds, kind};
+use plmicd_data::{CodeSystem, DecisionRule, Label, LabelSpace, ScoreWriter, Thresholds, kind};
 use plmicd_pipeline::{Input, Interrupt, NoEvents, Runtime, Stage, StageContext, StageError};
 use plmicd_threshold::{Objective, Threshold, ThresholdConfig};
 
@@ -49,7 +49,9 @@ const ROWS: &[(&[f32], &[i32])] =
 fn each_objective_gives_its_threshold() {
     let (_guard, dir) = temp();
     write_scores(&dir, 3, ROWS);
-    let choose = |objective, fixed| run(&ThresholdConfig { objective, fixed }, &dir, &dir).unwrap();
+    let choose = |objective, fixed| {
+        run(&ThresholdConfig { objective, fixed, ..ThresholdConfig::default() }, &dir, &dir).unwrap()
+    };
 
     let micro = choose(Objective::MicroF1, 0.5);
     assert_eq!((micro.objective.as_str(), micro.threshold), ("micro_f1", 0.25));
@@ -65,6 +67,46 @@ fn each_objective_gives_its_threshold() {
 
     let fixed = choose(Objective::Fixed, 0.65);
     assert_eq!((fixed.objective.as_str(), fixed.threshold, fixed.dev_value), ("fixed", 0.65, 0.4));
+}
+
+#[test]
+fn each_rule_stores_what_it_needs() {
+    let (_guard, dir) = temp();
+    write_scores(&dir, 3, ROWS);
+    let choose = |rule, change: fn(&mut ThresholdConfig)| {
+        let mut config = ThresholdConfig { rule, ..ThresholdConfig::default() };
+        change(&mut config);
+        assert!(Threshold::check(&config, &["scores"]).is_empty());
+        run(&config, &dir, &dir).unwrap()
+    };
+    // Label 0 is best between 0.6 and 0.0, label 2 between 0.3 and 0.1; label 1 never occurs.
+    let per_code = choose(DecisionRule::PerCode, |c| (c.min_support, c.shrinkage) = (1, 0.0));
+    assert_eq!(per_code.per_label, Some(vec![0.3, 0.25, 0.2]));
+    assert!((per_code.rule_dev_micro_f1 - 6.0 / 7.0).abs() < 1e-12);
+    let top = choose(DecisionRule::TopK, |_| ());
+    assert_eq!((top.k, top.per_label.as_ref()), (Some(1), None));
+    assert_eq!(top.rule_dev_micro_f1, 1.0);
+    assert_eq!(choose(DecisionRule::TopK, |c| c.k = Some(2)).k, Some(2));
+    let count = choose(DecisionRule::ExpectedCount, |_| ());
+    // The notes' scores add up to 1.6, 0.85 and 0.4: two codes, one and none.
+    assert!((count.rule_dev_micro_f1 - 4.0 / 6.0).abs() < 1e-12, "{count:?}");
+
+    let global = choose(DecisionRule::Global, |_| ());
+    assert_eq!(global.rule_dev_micro_f1, global.dev_value);
+    assert_eq!(global.grids["plm_icd"].threshold, 0.2);
+    assert!(global.grids["edin"].dev_micro_f1 <= global.dev_value);
+    let stability = global.stability.expect("resampled");
+    assert!(stability.threshold.low <= stability.threshold.high && stability.resamples == 1000);
+    assert!(choose(DecisionRule::Global, |c| c.resamples = 0).stability.is_none());
+}
+
+#[test]
+fn a_fixed_threshold_needs_no_dev_scores() {
+    let (_guard, dir) = temp();
+    let config = ThresholdConfig { objective: Objective::Fixed, ..ThresholdConfig::default() };
+    assert_eq!(run(&config, &dir, &dir).unwrap().threshold, 0.5);
+    let message = run(&ThresholdConfig::default(), &dir, &dir).unwrap_err();
+    assert!(message.to_string().contains("reading the scores"), "{message}");
 }
 
 #[test]
@@ -93,7 +135,10 @@ fn scores_that_decide_nothing_are_refused() {
 #[test]
 fn settings_without_effect_are_reported() {
     let issues = |objective, fixed| -> Vec<String> {
-        let issues = Threshold::check(&ThresholdConfig { objective, fixed }, &["scores"]);
+        let issues = Threshold::check(
+            &ThresholdConfig { objective, fixed, ..ThresholdConfig::default() },
+            &["scores"],
+        );
         issues.into_iter().map(|issue| issue.path).collect()
     };
     assert!(issues(Objective::MicroF1, 0.5).is_empty());
@@ -101,4 +146,8 @@ fn settings_without_effect_are_reported() {
     assert_eq!(issues(Objective::MicroF1, 0.2), ["fixed"]);
     assert_eq!(issues(Objective::Fixed, 1.0), ["fixed"]);
     assert_eq!(issues(Objective::Fixed, f64::NAN), ["fixed"]);
+    let config =
+        ThresholdConfig { k: Some(0), min_support: 0, shrinkage: -1.0, ..ThresholdConfig::default() };
+    let paths: Vec<String> = Threshold::check(&config, &[]).into_iter().map(|issue| issue.path).collect();
+    assert_eq!(paths, ["min_support", "shrinkage", "min_support", "shrinkage", "k", "k"]);
 }
