@@ -38,7 +38,7 @@ doctor: build ## Tell what was found on this machine, and how to mend what is mi
 
 ## Running
 
-STAGES := preprocess vocabulary tokenize pretrain finetune predict threshold evaluate report
+STAGES := preprocess vocabulary tokenize pretrain finetune predict import-scores threshold evaluate report
 
 .PHONY: demo all $(STAGES) plan status explain gc verify
 demo: build ## Run the whole pipeline on synthetic notes and show the result.
@@ -51,6 +51,7 @@ tokenize: build ## Run PIPELINE up to the token shards.
 pretrain: build ## Run PIPELINE up to the pretrained encoder.
 finetune: build ## Run PIPELINE up to the trained model.
 predict: build ## Run PIPELINE up to the scores of dev and test.
+import-scores: build ## Run PIPELINE up to the predictions of other programs.
 threshold: build ## Run PIPELINE up to the decision threshold.
 evaluate: build ## Run PIPELINE up to the metrics.
 report: build ## Run PIPELINE up to the report.

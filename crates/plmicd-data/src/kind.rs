@@ -18,6 +18,8 @@ pub const ENCODER: &str = "encoder";
 pub const MODEL: &str = "model";
 /// A model's scores on the dev and test notes.
 pub const SCORES: &str = "scores";
+/// Tables of codes or scores that another program predicted.
+pub const PREDICTIONS: &str = "predictions";
 /// Decision thresholds.
 pub const THRESHOLDS: &str = "thresholds";
 /// Metrics.

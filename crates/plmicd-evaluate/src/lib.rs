@@ -1,9 +1,11 @@
-//! Stage `evaluate`: metrics of the scores at the decision threshold, per split and per code.
+//! Stage `evaluate`: metrics of the scores under the decision rule, per split and per code; and stage `import-scores`,
+//! which brings other people's predictions there.
 
 mod agreement;
 mod baseline;
 mod breakdown;
 mod config;
+pub mod external;
 mod split;
 
 use std::collections::BTreeMap;
@@ -16,6 +18,7 @@ use plmicd_metrics::{Rule, Truth};
 use plmicd_pipeline::{ConfigIssue, InputSpec, Stage, StageContext, StageError};
 
 pub use config::EvaluateConfig;
+pub use external::{ImportScores, ImportScoresConfig};
 
 /// The stage.
 #[derive(Clone, Copy, Debug)]

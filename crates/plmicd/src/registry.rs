@@ -21,6 +21,7 @@ pub fn registry() -> Registry {
     #[cfg(not(feature = "torch"))]
     let registry = registry.absent("pretrain").absent("finetune").absent("predict");
     registry
+        .stage::<plmicd_evaluate::ImportScores>()
         .stage::<plmicd_threshold::Threshold>()
         .stage::<plmicd_evaluate::Evaluate>()
         .stage::<plmicd_report::Report>()
@@ -44,6 +45,13 @@ pub fn registry() -> Registry {
             help: "a model folder in Hugging Face layout: config.json, model.safetensors (or pytorch_model.bin) and its \
                    tokenizer files; for pipelines/codiesp.toml `make encoder` fetches it, any other you put there",
             files: sources::hf_model_files,
+        })
+        .source(SourceKind {
+            name: kind::PREDICTIONS,
+            restricted: false,
+            help: "a folder with predictions.csv or .parquet (id and codes, or id, code and score), and truth.csv or \
+                   .parquet where no notes are wired; see docs/reference/import-scores.md",
+            files: plmicd_evaluate::external::prediction_files,
         })
         .source(SourceKind {
             name: kind::CODE_TABLE,
