@@ -70,11 +70,13 @@ verify: build ## Read every artifact again and compare its digest.
 
 ## Developing
 
-.PHONY: test lint format
+.PHONY: test lint format bench-evaluate
 test: setup ## Run all tests that need no GPU.
 	@$(CARGO) test --workspace --locked
 lint: setup ## Check formatting and lints.
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+bench-evaluate: ## Time thresholds and metrics at the size of MIMIC-III's test set.
+	@$(CARGO) run --release --locked --package plmicd-metrics --example full_size
 format: ## Format the code.
 	@$(CARGO) fmt --all

@@ -1,6 +1,7 @@
 //! What was decided for each note: `{split}_notes.parquet` of an `evaluation`. From it every metric but the areas
 //! can be computed again, on other selections of notes and against other systems, without the scores.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow_array::builder::{Int32Builder, ListBuilder};
@@ -87,6 +88,39 @@ impl NoteOutcomes {
     }
 }
 
+impl NoteOutcomes {
+    /// These outcomes in the order of `other`'s notes.
+    ///
+    /// # Errors
+    /// The first note that only one of them has, or whose true labels differ.
+    pub fn in_order_of(&self, other: &Self) -> Result<Self, String> {
+        let place: HashMap<&str, usize> =
+            self.note_ids.iter().enumerate().map(|(at, id)| (id.as_str(), at)).collect();
+        let mut ordered = Self::default();
+        for (at, id) in other.note_ids.iter().enumerate() {
+            let Some(&own) = place.get(id.as_str()) else {
+                return Err(format!("note {id} is only among the notes of the other"));
+            };
+            if self.labels[own] != other.labels[at] {
+                return Err(format!("note {id} has other true labels than in the other"));
+            }
+            ordered.note_ids.push(id.clone());
+            ordered.labels.push(self.labels[own].clone());
+            ordered.predicted.push(self.predicted[own].clone());
+            ordered.ranks.push(self.ranks[own].clone());
+        }
+        if self.note_ids.len() != other.note_ids.len() {
+            let others: HashSet<&String> = other.note_ids.iter().collect();
+            let extra = self.note_ids.iter().find(|id| !others.contains(id));
+            return Err(format!(
+                "note {} is not among the notes of the other",
+                extra.map_or("", String::as_str)
+            ));
+        }
+        Ok(ordered)
+    }
+}
+
 fn lists(rows: &[Vec<i32>]) -> ArrayRef {
     let mut lists =
         ListBuilder::new(Int32Builder::new()).with_field(Field::new("element", DataType::Int32, false));
@@ -113,6 +147,18 @@ mod tests {
         };
         outcomes.write(&path).unwrap();
         assert_eq!(NoteOutcomes::read(&path).unwrap(), outcomes);
+        let mut turned = outcomes.clone();
+        turned.note_ids.reverse();
+        turned.labels.reverse();
+        turned.predicted.reverse();
+        turned.ranks.reverse();
+        assert_eq!(turned.in_order_of(&outcomes).unwrap(), outcomes);
+        turned.note_ids[0] = "other".to_owned();
+        assert!(turned.in_order_of(&outcomes).unwrap_err().contains("note 2499 is only among"));
+        turned.note_ids[0] = "2499".to_owned();
+        turned.labels[0] = vec![0];
+        assert!(turned.in_order_of(&outcomes).unwrap_err().contains("note 2499 has other true labels"));
+
         let wrong = NoteOutcomes { ranks: vec![vec![1]; 2500], ..outcomes };
         wrong.write(&path).unwrap();
         assert!(NoteOutcomes::read(&path).unwrap_err().to_string().contains("1 ranks of 2 labels"));

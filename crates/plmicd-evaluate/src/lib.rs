@@ -118,6 +118,7 @@ fn evaluate(config: &EvaluateConfig, context: &StageContext<'_>) -> Result<(), S
         per_code = found.codes;
     }
 
+    labels.write(&out.join(LabelSpace::FILE)).map_err(writing)?;
     evaluation.write(&out.join(Evaluation::FILE)).map_err(writing)?;
     write_per_code(&out.join(Evaluation::PER_CODE_FILE), &per_code).map_err(writing)
 }

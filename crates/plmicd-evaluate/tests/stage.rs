@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use plmicd_data::{
-    CodeSystem, Evaluation, Label, LabelSpace, ScoreWriter, ShardWriter, Split, Thresholds, TokenizedNote,
-    kind, read_per_code,
+    CodeSystem, DecisionRule, Evaluation, FrequencyBin, Label, LabelSpace, NoteOutcomes, ScoreWriter,
+    ShardWriter, Split, Thresholds, TokenizedNote, kind, read_per_code,
 };
 use plmicd_evaluate::{Evaluate, EvaluateConfig};
 use plmicd_pipeline::{Input, Interrupt, NoEvents, Runtime, Stage, StageContext, StageError};
@@ -148,6 +148,61 @@ fn metrics_of_each_split_and_code() {
     );
     assert_eq!((first.precision, first.recall, first.auc), (0.5, 1.0, Some(1.0)));
     assert_eq!(first.description, "description of 428.0");
+    assert_eq!(first.average_precision, Some(1.0));
+}
+
+#[test]
+fn parts_levels_intervals_and_outcomes() {
+    let inputs = Inputs::new();
+    let evaluation = inputs.run(&EvaluateConfig { k: vec![1], ..EvaluateConfig::default() }).unwrap();
+    let test = &evaluation.splits[&Split::Test];
+    assert_eq!((evaluation.rule, evaluation.resamples), (DecisionRule::Global, 1000));
+    // Train has 428.0 three times, 38.93 twice and 250.00 once: all in the bin of 1 to 5.
+    let names: Vec<String> = test.frequency_bins.iter().map(FrequencyBin::name).collect();
+    assert_eq!(names, ["unseen", "1-5", "6-10", "11-50", "51-100", "over 100"]);
+    let (unseen, rare) = (&test.frequency_bins[0], &test.frequency_bins[1]);
+    assert!(unseen.labels == 0 && unseen.metrics.is_empty());
+    assert_eq!((rare.labels, rare.labels_present, rare.positives), (3, 3, 3));
+    assert_eq!(rare.metrics["micro_f1"], test.metrics["micro_f1"]);
+    assert_eq!(rare.metrics["macro_auc"], test.metrics["macro_auc"]);
+    // 428.0 and 250.00 lie in two chapters and two categories.
+    assert_eq!((test.levels["chapter"]["groups"], test.levels["category"]["groups"]), (3.0, 3.0));
+    assert_eq!(test.levels["chapter"]["micro_f1"], test.metrics["micro_f1"]);
+    assert_eq!(test.systems["procedures"]["micro_f1"], 1.0);
+    let pairs: u64 = test.calibration.bins.iter().map(|bin| bin.pairs).sum();
+    assert!(pairs == 9 && test.calibration.brier > 0.0);
+    assert_eq!(test.precision_recall.last().map(|point| point.recall), Some(1.0));
+    let interval = test.intervals["micro_f1"];
+    assert!(interval.low <= test.metrics["micro_f1"] && test.metrics["micro_f1"] <= interval.high);
+    assert!(test.tie_bounds.is_empty());
+    let outcomes = NoteOutcomes::read(&inputs.path("out/test_notes.parquet")).unwrap();
+    assert_eq!(outcomes.predicted, [vec![0], vec![2], vec![0]]);
+    assert_eq!(outcomes.ranks, [vec![1, 2], vec![1], vec![]]);
+
+    let none = inputs.run(&EvaluateConfig { resamples: 0, ..EvaluateConfig::default() }).unwrap();
+    assert!(none.splits[&Split::Test].intervals.is_empty());
+}
+
+#[test]
+fn any_rule_is_evaluated() {
+    let inputs = Inputs::new();
+    let with = |thresholds: Thresholds| {
+        thresholds.write(&inputs.path("thresholds/thresholds.json")).unwrap();
+        inputs.run(&EvaluateConfig { splits: vec![Split::Test], ..EvaluateConfig::default() })
+    };
+    let rule = |rule| Thresholds { rule, threshold: 0.5, ..Thresholds::default() };
+    // One code a note: 428.0, 38.93, 428.0; two of them right of three.
+    let top = with(Thresholds { k: Some(1), ..rule(DecisionRule::TopK) }).unwrap();
+    assert!((top.splits[&Split::Test].metrics["micro_f1"] - 4.0 / 6.0).abs() < 1e-12);
+    // 250.00 from 0.3 on is one more that is right.
+    let own = vec![0.5, 0.3, 0.5];
+    let per_code = with(Thresholds { per_label: Some(own), ..rule(DecisionRule::PerCode) }).unwrap();
+    assert!((per_code.splits[&Split::Test].metrics["micro_f1"] - 6.0 / 7.0).abs() < 1e-12);
+    // The scores add up to 1.4, 1.0 and 0.8.
+    let count = with(rule(DecisionRule::ExpectedCount)).unwrap();
+    assert!((count.splits[&Split::Test].metrics["micro_f1"] - 4.0 / 6.0).abs() < 1e-12);
+    let short = with(Thresholds { per_label: Some(vec![0.5]), ..rule(DecisionRule::PerCode) }).unwrap_err();
+    assert!(short.to_string().contains("thresholds of 1 labels for scores of 3"), "{short}");
 }
 
 #[test]

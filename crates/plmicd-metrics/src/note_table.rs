@@ -52,6 +52,23 @@ impl NoteTable {
         Ok(Self { truth, predictions, ranks })
     }
 
+    /// From lists as files hold them: true and predicted label ids and ranks of each note, ascending.
+    ///
+    /// # Errors
+    /// Lists that do not ascend or leave the label space, or are not of the same number of notes.
+    pub fn from_lists(
+        num_labels: usize,
+        labels: &[Vec<i32>],
+        predicted: &[Vec<i32>],
+        ranks: &[Vec<i32>],
+    ) -> Result<Self, MetricsError> {
+        let truth = Truth::new(num_labels, labels)?;
+        let predictions = Predictions::from_ids(num_labels, predicted)?;
+        let ranks =
+            ranks.iter().map(|ranks| ranks.iter().map(|rank| rank.unsigned_abs()).collect()).collect();
+        Self::new(truth, predictions, Some(ranks))
+    }
+
     /// Number of notes (B).
     pub fn num_notes(&self) -> usize {
         self.truth.num_notes()

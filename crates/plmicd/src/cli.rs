@@ -80,6 +80,8 @@ pub enum Command {
     Runs(RunsArgs),
     /// Show one run: its stages, times and results.
     Show(RunRef),
+    /// Tell whether two evaluations differ by more than chance.
+    Compare(CompareArgs),
     /// Print the log of a stage of a run.
     Logs(LogsArgs),
     /// Write a synthetic corpus in the shapes of MIMIC-III.
@@ -276,6 +278,26 @@ pub struct RunRef {
     /// Run id, or `last`.
     #[arg(default_value = "last")]
     pub run: String,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct CompareArgs {
+    /// A run (its id or `last`, with `:STAGE` where it has several evaluations), or the digest of an evaluation.
+    pub first: String,
+    /// The other one.
+    pub second: String,
+    /// The split to compare on: dev or test.
+    #[arg(long, default_value = "test", value_name = "SPLIT")]
+    pub split: plmicd_data::Split,
+    /// Metrics at these k.
+    #[arg(long, value_delimiter = ',', default_values_t = [5, 8, 15], value_name = "K")]
+    pub k: Vec<usize>,
+    /// Trials of the randomisation test.
+    #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    pub trials: u32,
+    /// Decides the trials.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
 }
 
 #[derive(Clone, Debug, Args)]

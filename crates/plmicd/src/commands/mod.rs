@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod artifact;
+mod compare;
 mod config;
 mod doctor;
 mod plan;
@@ -38,6 +39,7 @@ pub fn dispatch(cli: &Cli, terminal: &Terminal) -> Result<(), Failure> {
         Command::Artifact(command) => artifact::artifact(&world, command),
         Command::Runs(args) => runs::list(&world, args),
         Command::Show(args) => runs::show(&world, args),
+        Command::Compare(args) => compare::compare(&world, args),
         Command::Logs(args) => runs::logs(&world, args),
         Command::Synth(args) => synth::synth(&world, args),
         Command::Doctor(args) => doctor::doctor(&world, args),

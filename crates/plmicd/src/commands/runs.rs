@@ -206,7 +206,7 @@ pub fn logs(world: &World<'_>, args: &LogsArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn find(store: &Store, run: &str) -> Result<RunRecord, Failure> {
+pub fn find(store: &Store, run: &str) -> Result<RunRecord, Failure> {
     let ids = run_record::list(store)?;
     let id = match run {
         "last" => ids.last(),
