@@ -38,14 +38,14 @@ fn digests(world: &World) -> Vec<(String, String)> {
 #[test]
 fn a_sweep_shares_what_its_cells_have_in_common() {
     let world = world();
-    world.ok(&["plan", "sweep.toml"]).says(&["4 cells of 2 variants: 24 nodes", "would be 36"]);
+    world.ok(&["plan", "sweep.toml"]).says(&["4 cells of 2 variants: 25 nodes", "would be 40"]);
     let options = ["--jobs", "2", "--resources", "cpu=2"];
-    world.ok(&[&["run", "sweep.toml"][..], &options].concat()).says(&["ran 24 stages"]);
-    world.ok(&["run", "sweep.toml"]).says(&["all 24 stages cached"]);
+    world.ok(&[&["run", "sweep.toml"][..], &options].concat()).says(&["ran 25 stages"]);
+    world.ok(&["run", "sweep.toml"]).says(&["all 25 stages cached"]);
     // One more seed: only what it changes is left.
     world
         .ok(&["plan", "sweep.toml", "--set", "sweep.seeds=[1,2,3]"])
-        .says(&["24 of 34 cached", "one after the other, from past runs"]);
+        .says(&["25 of 35 cached", "one after the other, from past runs"]);
 }
 
 /// Stands in for Slurm: each task runs at once, one after the other.
@@ -71,7 +71,7 @@ fn a_submitted_sweep_gives_what_a_local_run_gives() {
     fs::set_permissions(world.path("bin/sbatch"), fs::Permissions::from_mode(0o755)).expect("executable");
     let plan = ["plan", "sweep.toml", "--format", "slurm", "--out", "jobs"];
     world.ok(&plan).prints(&["sh jobs/submit.sh"]);
-    let finetune = fs::read_to_string(world.path("jobs/05-finetune.nodes")).expect("a list of nodes");
+    let finetune = fs::read_to_string(world.path("jobs/06-finetune.nodes")).expect("a list of nodes");
     assert_eq!(finetune, "finetune@t64+s1\nfinetune@t64+s2\nfinetune@t128+s1\nfinetune@t128+s2\n");
     let submit = || {
         let path = format!("{}:{}", world.path("bin").display(), std::env::var("PATH").unwrap_or_default());
@@ -83,9 +83,9 @@ fn a_submitted_sweep_gives_what_a_local_run_gives() {
     };
     submit();
     let tasks = fs::read_to_string(world.path("tasks")).expect("tasks");
-    assert_eq!(tasks.lines().count(), 24, "{tasks}");
+    assert_eq!(tasks.lines().count(), 25, "{tasks}");
     assert!(tasks.lines().all(|line| line.starts_with("0 --parsable")), "{tasks}");
-    assert!(tasks.contains("--dependency=afterany:4 --partition=any 05-finetune.sbatch"), "{tasks}");
+    assert!(tasks.contains("--dependency=afterany:4:5 --partition=any 06-finetune.sbatch"), "{tasks}");
     assert_eq!(digests(&world), digests(&local));
 
     // The same scripts again do nothing twice; a new plan has nothing left.

@@ -136,7 +136,10 @@ pub fn status(world: &World<'_>, args: &PipelineArgs) -> Result<(), Failure> {
                 ]
             }
             decision => {
-                let state = running.cloned().unwrap_or_else(|| state_word(&store, node, decision));
+                let mut state = state_word(&store, node, decision)?;
+                if let Some(heard) = running {
+                    state = format!("{state}: {heard}");
+                }
                 [state, String::new(), String::new(), String::new()]
             }
         };
@@ -233,16 +236,17 @@ fn plan_line(world: &World<'_>, node: &Planned, width: usize) -> String {
     format!("{:<width$}  {}  {rest}", node.node, world.terminal.paint_result(style, &format!("{word:<7}")))
 }
 
-fn state_word(store: &Store, node: &Planned, decision: &Decision) -> String {
-    match decision {
-        Decision::Run(_) => {
-            let resumable = node.key.is_some_and(|key| store.has_work(&node.stage, key));
-            if resumable { "to run (resumes)".to_owned() } else { "to run".to_owned() }
-        }
-        Decision::Pending(_) => "pending".to_owned(),
-        Decision::Blocked(_) => "blocked: a source is missing".to_owned(),
-        Decision::Hit(_) => "cached".to_owned(),
-    }
+fn state_word(store: &Store, node: &Planned, decision: &Decision) -> Result<String, Failure> {
+    let word = match (decision, node.key) {
+        // Whoever makes it holds its lock.
+        (Decision::Run(_), Some(key)) if store.try_lock_action(&node.stage, key)?.is_none() => "running",
+        (Decision::Run(_), Some(key)) if store.has_work(&node.stage, key) => "to run (resumes)",
+        (Decision::Run(_), _) => "to run",
+        (Decision::Pending(_), _) => "pending",
+        (Decision::Blocked(_), _) => "blocked: a source is missing",
+        (Decision::Hit(_), _) => "cached",
+    };
+    Ok(word.to_owned())
 }
 
 fn to_json(pipeline: &Pipeline, plan: &Plan) -> Value {

@@ -151,8 +151,8 @@ pub fn print_results(world: &World<'_>, store: &Store, record: &RunRecord) {
     }
 }
 
-/// What the unfinished runs of a pipeline last said of their nodes, on whatever machine they run: `running: steps,
-/// 120 of 3,000 (4.0 s ago)`. A node that has been silent for long is not mentioned: its process is gone.
+/// What the unfinished runs of a pipeline last said of their nodes, on whatever machine they run: `training, 120 of
+/// 3,000 (4.0 s ago)`. A node that has been silent for long is not mentioned: its process is gone.
 pub fn running(store: &Store, pipeline: &str) -> Result<BTreeMap<String, String>, Failure> {
     const RUNS: usize = 500;
     const SILENT_SECONDS: f64 = 600.0;
@@ -176,7 +176,7 @@ pub fn running(store: &Store, pipeline: &str) -> Result<BTreeMap<String, String>
                 _ => "started".to_owned(),
             };
             if age < SILENT_SECONDS {
-                let line = format!("running: {what} ({} ago)", text::duration(age.max(0.0)));
+                let line = format!("{what} ({} ago)", text::duration(age.max(0.0)));
                 found.entry(event.node).or_insert(line);
             }
         }
