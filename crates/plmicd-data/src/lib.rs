@@ -50,4 +50,4 @@ pub use split::Split;
 pub use stats::{CorpusStats, Exclusion, SplitStats, Summary, TokenSplitStats, TokenStats};
 pub use thresholds::{CurvePoint, DecisionRule, GridChoice, Interval, Stability, Thresholds};
 pub use tokens::{LabelTokens, SpecialTokens, copy_tokenizer};
-pub use training::{EpochRecord, StepRecord, TrainingHistory};
+pub use training::{DevRecord, EpochRecord, StepRecord, TrainingHistory};

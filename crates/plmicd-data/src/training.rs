@@ -15,6 +15,9 @@ pub struct TrainingHistory {
     pub seed: u64,
     /// One record for each epoch finished, in order.
     pub epochs: Vec<EpochRecord>,
+    /// Evaluations inside epochs, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub midway: Vec<DevRecord>,
     /// Training loss and learning rate over the steps, thinned.
     pub steps: Vec<StepRecord>,
     /// The epoch whose weights were kept, from 1.
@@ -36,6 +39,17 @@ pub struct EpochRecord {
     pub step: u64,
     /// Mean loss over its training notes.
     pub train_loss: f64,
+    /// Mean loss over the dev notes.
+    pub dev_loss: Option<f64>,
+    /// Dev metrics by name.
+    pub dev: BTreeMap<String, f64>,
+}
+
+/// An evaluation inside an epoch.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DevRecord {
+    /// Optimizer steps done before it.
+    pub step: u64,
     /// Mean loss over the dev notes.
     pub dev_loss: Option<f64>,
     /// Dev metrics by name.

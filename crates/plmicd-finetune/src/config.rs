@@ -254,6 +254,7 @@ impl FinetuneConfig {
                 BestMetric::LastEpoch => None,
             },
             early_stopping_patience: self.early_stopping_patience,
+            evaluate_every: None,
         }
     }
 }

@@ -21,6 +21,7 @@ pub(crate) fn history(outcome: &Outcome, seed: u64) -> TrainingHistory {
     TrainingHistory {
         seed,
         epochs: epochs.collect(),
+        midway: Vec::new(),
         steps: StepRecord::thinned(&steps.collect::<Vec<_>>(), MAX_STEPS),
         best_epoch: outcome.best_epoch,
         stopped_early: outcome.stopped_early,

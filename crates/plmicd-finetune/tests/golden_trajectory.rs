@@ -109,6 +109,7 @@ fn twelve_updates_follow_pytorchs() {
             },
             best_metric: None,
             early_stopping_patience: 0,
+            evaluate_every: None,
         },
         checkpoints: Checkpoints {
             dir: Utf8PathBuf::from_path_buf(dir.path().to_owned()).expect("UTF-8"),

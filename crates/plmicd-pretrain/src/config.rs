@@ -110,6 +110,8 @@ pub struct PretrainConfig {
     pub best_metric: BestMetric,
     /// Epochs without a lower dev perplexity after which training stops; 0 never stops early.
     pub early_stopping_patience: u32,
+    /// Updates between two looks at the dev notes inside an epoch, for long epochs; only at its end where absent.
+    pub evaluate_every: Option<u64>,
     /// Decides everything random: initial weights, order, what is hidden, dropout.
     pub seed: u64,
 }
@@ -134,6 +136,7 @@ impl Default for PretrainConfig {
             optimizer: OptimizerConfig::default(),
             best_metric: BestMetric::Perplexity,
             early_stopping_patience: 0,
+            evaluate_every: None,
             seed: 1,
         }
     }
@@ -163,6 +166,7 @@ impl PretrainConfig {
         );
         require(self.epochs > 0, "epochs", "expected at least 1");
         require(self.max_steps != Some(0), "max_steps", "expected at least 1");
+        require(self.evaluate_every != Some(0), "evaluate_every", "expected at least 1");
         require(self.batch_size > 0, "batch_size", "expected at least 1");
         require(self.accumulation > 0, "accumulation", "expected at least 1");
         if let Some(dropout) = self.dropout {
@@ -253,6 +257,7 @@ impl PretrainConfig {
                 BestMetric::LastEpoch => None,
             },
             early_stopping_patience: self.early_stopping_patience,
+            evaluate_every: self.evaluate_every,
         }
     }
 }
@@ -288,6 +293,7 @@ mod tests {
         check(|c| c.random_token_share = 0.3, "random_token_share");
         check(|c| c.epochs = 0, "epochs");
         check(|c| c.max_steps = Some(0), "max_steps");
+        check(|c| c.evaluate_every = Some(0), "evaluate_every");
         check(|c| c.batch_size = 0, "batch_size");
         check(|c| c.accumulation = 0, "accumulation");
         check(|c| c.dropout = Some(1.0), "dropout");

@@ -1,7 +1,9 @@
 //! The trainer's reports as the pipeline's events.
 
+use std::collections::BTreeMap;
+
 use plmicd_pipeline::StageContext;
-use plmicd_train::{EpochRecord, Observer, StepReport};
+use plmicd_train::{DevRecord, EpochRecord, Observer, StepReport};
 
 /// Passes on to a stage's context.
 pub(crate) struct ContextObserver<'a, 'b>(pub &'a StageContext<'b>);
@@ -30,22 +32,18 @@ impl Observer for ContextObserver<'_, '_> {
     }
 
     fn epoch(&self, record: &EpochRecord, best: bool) {
-        let names: Vec<(String, f64)> =
-            record.dev.iter().map(|(name, value)| (format!("dev_{name}"), *value)).collect();
-        let mut values: Vec<(&str, f64)> =
-            names.iter().map(|(name, value)| (name.as_str(), *value)).collect();
-        values.push(("train_loss", record.train_loss));
-        self.0.metrics(record.step, &values);
-        let mut line =
-            format!("epoch {}, step {}: train loss {:.4}", record.epoch, record.step, record.train_loss);
-        let figure = |name: &str| record.dev.get(name);
-        if let (Some(perplexity), Some(accuracy)) = (figure("perplexity"), figure("masked_accuracy")) {
-            line.push_str(&format!(", dev perplexity {perplexity:.3}, masked accuracy {accuracy:.4}"));
-            if best {
-                line.push_str(" (best so far)");
-            }
+        let epoch = format!("epoch {}, step {}", record.epoch, record.step);
+        self.report(record.step, &record.dev, &[("train_loss", record.train_loss)]);
+        let mut line = format!("{epoch}: train loss {:.4}{}", record.train_loss, in_words(&record.dev));
+        if best && !record.dev.is_empty() {
+            line.push_str(" (best so far)");
         }
         self.0.note(line);
+    }
+
+    fn midway(&self, record: &DevRecord) {
+        self.report(record.step, &record.dev, &[]);
+        self.0.note(format!("step {}{}", record.step, in_words(&record.dev)));
     }
 
     fn warn(&self, message: &str) {
@@ -54,5 +52,27 @@ impl Observer for ContextObserver<'_, '_> {
 
     fn note(&self, message: &str) {
         self.0.note(message);
+    }
+}
+
+impl ContextObserver<'_, '_> {
+    /// Dev figures under `dev_` names, and others.
+    fn report(&self, step: u64, dev: &BTreeMap<String, f64>, others: &[(&str, f64)]) {
+        let names: Vec<(String, f64)> =
+            dev.iter().map(|(name, value)| (format!("dev_{name}"), *value)).collect();
+        let mut values: Vec<(&str, f64)> =
+            names.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        values.extend_from_slice(others);
+        self.0.metrics(step, &values);
+    }
+}
+
+/// The figures people look at; nothing where there were no dev notes.
+fn in_words(dev: &BTreeMap<String, f64>) -> String {
+    match (dev.get("perplexity"), dev.get("masked_accuracy")) {
+        (Some(perplexity), Some(accuracy)) => {
+            format!(", dev perplexity {perplexity:.3}, masked accuracy {accuracy:.4}")
+        }
+        _ => String::new(),
     }
 }

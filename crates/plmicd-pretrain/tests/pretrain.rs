@@ -77,9 +77,12 @@ fn two_runs_give_the_same_files_and_another_seed_others() {
 #[test]
 fn stopped_and_resumed_gives_the_same_files() {
     let place = Workplace::new();
-    let settings = PretrainConfig { accumulation: 2, whole_words: true, ..config() };
+    let settings = PretrainConfig { accumulation: 2, whole_words: true, evaluate_every: Some(4), ..config() };
     let whole = contents(&run(&place, &settings, "whole"));
-    let reports = history(&place.root.join("whole")).total_steps as usize + 3;
+    let course = history(&place.root.join("whole"));
+    assert!(course.midway.len() >= 3 && course.midway.iter().all(|record| record.step.is_multiple_of(4)));
+    assert!(course.midway.iter().all(|record| record.dev["perplexity"] > 1.0));
+    let reports = course.total_steps as usize + 3;
     for stop_at in [1, 5, reports / 3, reports / 3 + 1, reports - 1] {
         let work = format!("work-{stop_at}");
         let events = Events { stop_at: Some(stop_at), ..Events::default() };

@@ -135,4 +135,6 @@ pub struct TrainerConfig {
     pub best_metric: Option<String>,
     /// Epochs without a better `best_metric` after which training stops; 0 never stops early.
     pub early_stopping_patience: u32,
+    /// Updates between two evaluations inside an epoch, which only inform; none where absent.
+    pub evaluate_every: Option<u64>,
 }

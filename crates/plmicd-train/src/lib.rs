@@ -22,7 +22,7 @@ pub use checkpoint::{CheckpointError, CheckpointStore, Restored};
 pub use config::{AdamVariant, OptimizerConfig, Order, Schedule, TrainerConfig};
 pub use error::{Cause, Extreme, NonFinite, TrainError};
 pub use observer::{Observer, StepReport, Unobserved};
-pub use progress::{BestEpoch, EpochRecord, Progress, StepHistory, StepRecord};
+pub use progress::{BestEpoch, DevRecord, EpochRecord, Progress, StepHistory, StepRecord};
 pub use sampler::Sampler;
 pub use schedule::LrSchedule;
 pub use task::{BatchSource, Parameter, Task};

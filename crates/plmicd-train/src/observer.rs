@@ -1,6 +1,6 @@
 //! Who watches a run, and may ask it to stop.
 
-use crate::progress::{EpochRecord, StepRecord};
+use crate::progress::{DevRecord, EpochRecord, StepRecord};
 
 /// Where a run stands after an update.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +30,9 @@ pub trait Observer {
 
     /// After every evaluation; `best` where its weights are the best so far.
     fn epoch(&self, record: &EpochRecord, best: bool);
+
+    /// After every evaluation inside an epoch.
+    fn midway(&self, _record: &DevRecord) {}
 
     /// Something the user should know, without stopping.
     fn warn(&self, message: &str);

@@ -25,6 +25,19 @@ pub struct Progress {
     pub epochs: Vec<EpochRecord>,
     /// The best of them, where a metric decides.
     pub best: Option<BestEpoch>,
+    /// Evaluations inside epochs.
+    #[serde(default)]
+    pub midway: Vec<DevRecord>,
+}
+
+/// An evaluation inside an epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DevRecord {
+    /// Updates done before it.
+    pub step: u64,
+    /// What it gave.
+    pub dev: BTreeMap<String, f64>,
 }
 
 /// One finished epoch.

@@ -94,6 +94,7 @@ mod tests {
             optimizer: OptimizerConfig::default(),
             best_metric: None,
             early_stopping_patience: 0,
+            evaluate_every: None,
         };
         // Lengths in no order, each several times.
         let lengths = (0..examples).map(|i| (i * 7919) % 97).collect();

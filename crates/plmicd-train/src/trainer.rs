@@ -1,5 +1,6 @@
 //! The training loop.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
@@ -11,7 +12,7 @@ use crate::error::{NonFinite, TrainError};
 use crate::observer::{Observer, StepReport};
 use crate::optimizer::Optimizer;
 use crate::prefetch::{Batches, with_batches};
-use crate::progress::{BestEpoch, EpochRecord, Progress, StepHistory, StepRecord};
+use crate::progress::{BestEpoch, DevRecord, EpochRecord, Progress, StepHistory, StepRecord};
 use crate::sampler::Sampler;
 use crate::schedule::LrSchedule;
 use crate::seed;
@@ -45,6 +46,8 @@ pub struct Outcome {
     pub steps: StepHistory,
     /// Every epoch.
     pub epochs: Vec<EpochRecord>,
+    /// Every evaluation inside an epoch.
+    pub midway: Vec<DevRecord>,
     /// Epoch (from 1) whose weights were kept.
     pub best_epoch: u32,
     /// Whether it ended before the planned epochs for want of a better dev metric.
@@ -180,6 +183,7 @@ impl<'a> Run<'a> {
         let plan = self.sampler.epoch(self.progress.epoch);
         with_batches(source, &plan[self.progress.batch..], |batches| {
             while self.progress.batch < plan.len() && self.progress.step < self.total_steps {
+                self.evaluate_midway_if_due(task)?;
                 self.update(task, &plan, batches)?;
                 self.save_if_due();
             }
@@ -251,15 +255,34 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Evaluates inside an epoch. Whether that is due follows from what a checkpoint holds, so a run that was
+    /// stopped meanwhile does it on resuming.
+    fn evaluate_midway_if_due<T: Task>(&mut self, task: &mut T) -> Result<(), TrainError> {
+        let step = self.progress.step;
+        let is_due = self.config.evaluate_every.is_some_and(|every| step.is_multiple_of(every));
+        let is_done = self.progress.midway.last().is_some_and(|last| last.step == step);
+        // At the ends of epochs their own evaluation tells.
+        if self.progress.batch == 0 || !is_due || is_done {
+            return Ok(());
+        }
+        let record = DevRecord { step, dev: self.evaluate_or_save(task)? };
+        self.observer.midway(&record);
+        self.progress.midway.push(record);
+        Ok(())
+    }
+
+    /// The task's evaluation; where it is interrupted, the state before it is saved.
+    fn evaluate_or_save<T: Task>(&mut self, task: &mut T) -> Result<BTreeMap<String, f64>, TrainError> {
+        let dev = task.evaluate(self.observer);
+        if matches!(dev, Err(TrainError::Interrupted)) {
+            self.save();
+        }
+        dev
+    }
+
     /// Evaluates the epoch just trained and keeps its weights where they are the best so far.
     fn evaluate<T: Task>(&mut self, task: &mut T) -> Result<(), TrainError> {
-        let dev = match task.evaluate(self.observer) {
-            Err(TrainError::Interrupted) => {
-                self.save();
-                return Err(TrainError::Interrupted);
-            }
-            other => other?,
-        };
+        let dev = self.evaluate_or_save(task)?;
         let epoch = self.progress.epoch + 1;
         let mut is_best = self.config.best_metric.is_none();
         if let Some(name) = &self.config.best_metric {
@@ -334,6 +357,7 @@ impl<'a> Run<'a> {
             stopped_early: !self.is_trained(),
             steps: self.history,
             epochs: self.progress.epochs,
+            midway: self.progress.midway,
             parameters: self.optimizer.parameter_count(),
         }
     }

@@ -42,7 +42,31 @@ fn assert_same((toy, outcome): &(Toy, Outcome), (other, of_other): &(Toy, Outcom
     assert_eq!(toy.bytes(), other.bytes());
     assert_eq!(outcome.steps, of_other.steps);
     assert_eq!(outcome.epochs, of_other.epochs);
+    assert_eq!(outcome.midway, of_other.midway);
     assert_eq!(outcome.best_epoch, of_other.best_epoch);
+}
+
+#[test]
+fn evaluations_inside_epochs_inform_and_resume() {
+    let _alone = alone();
+    let plain = train(config(), DROPOUT, POINTS);
+    let updates = plain.1.steps.records().len() as u64;
+    let settings = TrainerConfig { evaluate_every: Some(2), ..config() };
+    let whole = train(settings.clone(), DROPOUT, POINTS);
+    assert_eq!((&whole.1.steps, &whole.1.epochs), (&plain.1.steps, &plain.1.epochs), "nothing else changes");
+    let ends: Vec<u64> = whole.1.epochs.iter().map(|epoch| epoch.step).collect();
+    let expected: Vec<u64> = (1..=updates).filter(|s| s.is_multiple_of(2) && !ends.contains(s)).collect();
+    let steps: Vec<u64> = whole.1.midway.iter().map(|record| record.step).collect();
+    assert!(!steps.is_empty());
+    assert_eq!(steps, expected);
+    assert!(whole.1.midway.iter().all(|record| record.dev.keys().eq(whole.1.epochs[0].dev.keys())));
+    for questions in 0..33 + steps.len() {
+        let folder = Folder::new();
+        let stopped = run(folder.path(), settings.clone(), &stopping_after(questions));
+        assert!(matches!(stopped, Err(TrainError::Interrupted)), "after {questions} questions");
+        let resumed = run(folder.path(), settings.clone(), &Watcher::default()).expect("the run finishes");
+        assert_same(&resumed, &whole);
+    }
 }
 
 #[test]

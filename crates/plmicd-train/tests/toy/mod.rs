@@ -192,6 +192,7 @@ pub fn config() -> TrainerConfig {
         },
         best_metric: Some("accuracy".to_owned()),
         early_stopping_patience: 0,
+        evaluate_every: None,
     }
 }
 
