@@ -63,14 +63,10 @@ pub(crate) fn encoder_config(
     let mut shape = match encoder {
         None => {
             let mut shape = config.fresh_encoder(tokens.vocab_size, specials.pad);
-            // As Transformers writes them; without them it assumes ids of its own.
-            let frame = match shape.model_type {
-                ModelType::Roberta => [("bos_token_id", specials.cls), ("eos_token_id", specials.sep)],
-                ModelType::Bert => [("bos_token_id", None), ("eos_token_id", None)],
-            };
-            for (name, id) in frame {
-                if let Some(id) = id {
-                    shape.other.insert(name.to_owned(), json!(id));
+            if shape.model_type == ModelType::Roberta {
+                // Transformers assumes ids of its own where these are not given.
+                for (name, id) in [("bos_token_id", specials.cls), ("eos_token_id", specials.sep)] {
+                    shape.other.extend(id.map(|id| (name.to_owned(), json!(id))));
                 }
             }
             shape
