@@ -2,6 +2,8 @@
 
 /// Raw tables in MIMIC-III's shapes.
 pub const MIMIC3: &str = "mimic3";
+/// Raw tables of MIMIC-IV: its modules `hosp` and `note`.
+pub const MIMIC4: &str = "mimic4";
 /// A CodiEsp distribution as published.
 pub const CODIESP: &str = "codiesp";
 /// Cleaned notes with codes and the label space.

@@ -61,6 +61,9 @@ pub struct CorpusStats {
     pub labels_by_system: BTreeMap<CodeSystem, u64>,
     /// Labels without a description of their own or of an ancestor.
     pub labels_without_description: u64,
+    /// Subjects with notes in more than one split. 0 unless given splits leak.
+    #[serde(default)]
+    pub leaking_subjects: u64,
     /// What was left out and why, in the order of the steps.
     pub exclusions: Vec<Exclusion>,
 }

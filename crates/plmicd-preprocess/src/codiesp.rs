@@ -59,7 +59,7 @@ pub fn read(
             if let Some(other) = seen.insert(id.clone(), split) {
                 return Err(BadInput::new(path, format!("this document is also in {other}")).into());
             }
-            let text = config.text.apply(&read_utf8(path)?);
+            let text = config.text_rules().apply(&read_utf8(path)?);
             let words = count_words(&text);
             let document_codes = of_document.remove(id).unwrap_or_default();
             if words == 0 {

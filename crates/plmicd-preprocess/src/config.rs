@@ -4,7 +4,7 @@ use plmicd_pipeline::ConfigIssue;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::text::TextCleaning;
+use crate::text::{Deidentified, TextCleaning, TextRules};
 
 /// Which notes and codes a corpus holds, and how they are written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -20,16 +20,23 @@ pub struct PreprocessConfig {
     /// Codes on fewer notes than this are left out (10 in the corpora of Edin et al. 2023).
     pub min_code_frequency: u64,
     /// `published`: the source's own splits (CAML's id lists for `mimic3`, the folders of `codiesp`). `caml`: CAML's
-    /// lists. `random`: by subject, so that no patient is on two sides.
+    /// lists. `random`: by subject, so that no patient is on two sides. `stratified`: the same, and every code is spread
+    /// over the splits in their proportions (iterative stratification, Sechidis et al. 2011).
     pub splits: Splits,
-    /// Share of the notes in the dev split of `splits = "random"`.
+    /// Share of the notes in the dev split of `splits = "random"` and `"stratified"`.
     pub dev_fraction: f64,
-    /// Share of the notes in the test split of `splits = "random"`.
+    /// Share of the notes in the test split of `splits = "random"` and `"stratified"`.
     pub test_fraction: f64,
-    /// Seed of `splits = "random"`.
+    /// Seed of `splits = "random"` and `"stratified"`.
     pub seed: u64,
-    /// How texts are cleaned: `caml`, `raw` or `edin`.
+    /// How texts are cleaned: `caml`, `caml-cased`, `raw`, `raw-lower` or `edin`.
     pub text: TextCleaning,
+    /// What becomes of the marks that de-identification left: `keep`, `drop` or `replace`. Before cleaning.
+    pub deidentified: Deidentified,
+    /// What a label is: the `full` code, its `category` (what stands before the dot) or its `chapter`.
+    pub code_level: CodeLevel,
+    /// Which edition of the ICD a `mimic4` source is read in: `icd9` or `icd10`. Other sources have one.
+    pub icd_version: IcdVersion,
     /// Language of the texts of a `codiesp` source: `en` (machine translation) or `es` (original). Other sources
     /// have one language.
     pub language: Language,
@@ -47,6 +54,9 @@ impl Default for PreprocessConfig {
             test_fraction: 0.15,
             seed: 0,
             text: TextCleaning::default(),
+            deidentified: Deidentified::default(),
+            code_level: CodeLevel::default(),
+            icd_version: IcdVersion::default(),
             language: Language::default(),
         }
     }
@@ -99,6 +109,49 @@ pub enum Splits {
     Caml,
     /// By subject, seeded.
     Random,
+    /// By subject, seeded, with every code spread over the splits.
+    Stratified,
+}
+
+impl Splits {
+    /// Whether the splits are made here, whatever the source says.
+    pub fn are_made(self) -> bool {
+        matches!(self, Self::Random | Self::Stratified)
+    }
+}
+
+/// What a label is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CodeLevel {
+    /// The code itself.
+    #[default]
+    Full,
+    /// What stands before the dot; the first three characters of ICD-10-PCS.
+    Category,
+    /// The chapter of its classification; the section of ICD-10-PCS.
+    Chapter,
+}
+
+/// Edition of the ICD.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum IcdVersion {
+    /// ICD-9-CM.
+    Icd9,
+    /// ICD-10-CM and ICD-10-PCS.
+    #[default]
+    Icd10,
+}
+
+impl IcdVersion {
+    /// Its number in the tables.
+    pub fn number(self) -> u64 {
+        match self {
+            Self::Icd9 => 9,
+            Self::Icd10 => 10,
+        }
+    }
 }
 
 /// Language of the texts.
@@ -113,6 +166,11 @@ pub enum Language {
 }
 
 impl PreprocessConfig {
+    /// How a note's text is written.
+    pub fn text_rules(&self) -> TextRules {
+        TextRules { cleaning: self.text, deidentified: self.deidentified, blanks: false }
+    }
+
     /// What types cannot express.
     pub fn issues(&self) -> Vec<ConfigIssue> {
         let mut issues = Vec::new();

@@ -3,12 +3,13 @@
 //! | module | subject |
 //! |---|---|
 //! | `config` | what can be set |
-//! | `mimic3`, `codiesp` | reading of each source |
+//! | `mimic3`, `mimic4`, `codiesp` | reading of each source |
 //! | `table`, `feed` | delimited tables with located errors |
 //! | `encoding` | Windows-1252 bytes in UTF-8 |
 //! | `text` | the published cleaning rules, Python's character classes |
 //! | `codes`, `descriptions` | dotted codes, their meaning in words |
-//! | `splits`, `cohort` | who goes where, which codes remain |
+//! | `level`, `cohort` | codes, categories or chapters; which of them remain |
+//! | `splits`, `stratify` | who goes where |
 //! | `spill`, `write` | texts on disk between the passes, the artifact |
 //!
 //! Why the `csv` crate with rayon and not a data frame library: the work is one pass over one large table with
@@ -26,16 +27,19 @@ mod corpus;
 mod descriptions;
 mod encoding;
 mod feed;
+mod level;
 mod mimic3;
+mod mimic4;
 pub mod source_files;
 mod spill;
 mod splits;
 mod stage;
+mod stratify;
 mod table;
 mod text;
 mod write;
 
 pub use codes::format_code;
-pub use config::{CodeKinds, Cohort, Language, PreprocessConfig, Splits};
+pub use config::{CodeKinds, CodeLevel, Cohort, IcdVersion, Language, PreprocessConfig, Splits};
 pub use stage::Preprocess;
-pub use text::TextCleaning;
+pub use text::{Deidentified, TextCleaning};

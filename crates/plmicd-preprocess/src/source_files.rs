@@ -5,7 +5,7 @@ use camino::Utf8Path;
 use plmicd_pipeline::registry::SourceFiles;
 use plmicd_pipeline::{BadInput, StageError};
 
-use crate::table;
+use crate::{mimic4, table};
 
 /// Tables of MIMIC-III, and whether a source must have them. Which of the code tables are needed is the config's
 /// affair: the stage asks for those before it reads anything.
@@ -54,6 +54,34 @@ fn located(dir: &Utf8Path, error: StageError) -> BadInput {
         StageError::BadInput(bad) => *bad,
         other => BadInput::new(dir, other.to_string()),
     }
+}
+
+/// Tables of the modules `hosp` and `note`, as `.csv` or `.csv.gz` in any case.
+///
+/// # Errors
+/// No table of notes or none of codes, a folder that cannot be listed.
+pub fn mimic4_files(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
+    let mut files = SourceFiles::new();
+    for name in ["diagnoses_icd", "procedures_icd"] {
+        add_mimic4(dir, name, &mut files)?;
+    }
+    if files.is_empty() {
+        return Err(mimic4::missing(dir, "diagnoses_icd"));
+    }
+    if !add_mimic4(dir, mimic4::NOTES, &mut files)? {
+        return Err(mimic4::missing(dir, mimic4::NOTES));
+    }
+    for name in ["d_icd_diagnoses", "d_icd_procedures"] {
+        add_mimic4(dir, name, &mut files)?;
+    }
+    Ok(files)
+}
+
+fn add_mimic4(dir: &Utf8Path, name: &str, files: &mut SourceFiles) -> Result<bool, BadInput> {
+    let found = mimic4::find(dir, name).map_err(|error| located(dir, error))?;
+    let is_there = found.is_some();
+    files.extend(found.map(|path| (path.strip_prefix(dir).unwrap_or(&path).to_string(), path)));
+    Ok(is_there)
 }
 
 /// Texts in both languages and the code tables of every split.

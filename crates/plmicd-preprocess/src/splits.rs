@@ -22,13 +22,7 @@ pub fn assign_random(notes: &mut [DraftNote], seed: u64, dev_fraction: f64, test
         *sizes.entry(&note.subject_id).or_default() += 1;
     }
     let mut subjects: Vec<(&str, usize)> = sizes.into_iter().collect();
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream(PURPOSE);
-    for i in (1..subjects.len()).rev() {
-        // Bias of this reduction: below 2^-32 for fewer than 2^32 subjects.
-        let j = (u128::from(rng.next_u64()) * (i as u128 + 1)) >> 64;
-        subjects.swap(i, j as usize);
-    }
+    shuffle(&mut subjects, seed);
 
     let share = |fraction: f64| (fraction * notes.len() as f64).round() as usize;
     let (test, dev) = (share(test_fraction), share(dev_fraction));
@@ -48,6 +42,17 @@ pub fn assign_random(notes: &mut [DraftNote], seed: u64, dev_fraction: f64, test
     }
     for note in notes {
         note.split = Some(assigned[&note.subject_id]);
+    }
+}
+
+/// Shuffles what was sorted (Fisher and Yates), on the stream of splits.
+pub fn shuffle<T>(items: &mut [T], seed: u64) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(PURPOSE);
+    for i in (1..items.len()).rev() {
+        // Bias of this reduction: below 2^-32 for fewer than 2^32 items.
+        let j = (u128::from(rng.next_u64()) * (i as u128 + 1)) >> 64;
+        items.swap(i, j as usize);
     }
 }
 

@@ -4,7 +4,7 @@ use plmicd_data::kind;
 use plmicd_pipeline::{ConfigIssue, InputSpec, Stage, StageContext, StageError};
 
 use crate::config::{PreprocessConfig, Splits};
-use crate::{codiesp, cohort, mimic3, splits, write};
+use crate::{codiesp, cohort, level, mimic3, mimic4, splits, stratify, write};
 
 /// Raw tables to `notes`: cleaned texts, dotted codes, splits, and the label space.
 #[derive(Clone, Copy, Debug)]
@@ -14,14 +14,14 @@ impl Stage for Preprocess {
     type Config = PreprocessConfig;
 
     const NAME: &'static str = "preprocess";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const OUTPUT: &'static str = kind::NOTES;
     const SCHEMA: u32 = 1;
     const SUMMARY: &'static str = "Raw tables of notes and codes to cleaned notes and a label space";
 
     fn inputs() -> &'static [InputSpec] {
         const INPUTS: [InputSpec; 2] = [
-            InputSpec::required("raw", &[kind::MIMIC3, kind::CODIESP]),
+            InputSpec::required("raw", &[kind::MIMIC3, kind::MIMIC4, kind::CODIESP]),
             InputSpec::optional("descriptions", &[kind::CODE_TABLE]),
         ];
         &INPUTS
@@ -35,15 +35,20 @@ impl Stage for Preprocess {
         let raw = context.input("raw")?;
         let mut corpus = match raw.kind.as_str() {
             kind::MIMIC3 => mimic3::read(config, &raw.dir, context)?,
+            kind::MIMIC4 => mimic4::read(config, &raw.dir, context)?,
             kind::CODIESP => codiesp::read(config, &raw.dir, context)?,
             other => return Err(StageError::failed(format!("cannot read a source of kind `{other}`"))),
         };
         if let Some(tables) = context.optional_input("descriptions") {
             corpus.descriptions.add_folder(&tables.dir)?;
         }
+        level::regroup(config.code_level, &mut corpus);
         let labels = cohort::select(config, &mut corpus.notes, &corpus.codes, &mut corpus.exclusions)?;
-        if config.splits == Splits::Random {
-            splits::assign_random(&mut corpus.notes, config.seed, config.dev_fraction, config.test_fraction);
+        let (dev, test) = (config.dev_fraction, config.test_fraction);
+        match config.splits {
+            Splits::Random => splits::assign_random(&mut corpus.notes, config.seed, dev, test),
+            Splits::Stratified => stratify::assign(&mut corpus.notes, &labels, config.seed, dev, test),
+            Splits::Published | Splits::Caml => {}
         }
         let leaking = splits::leaking_subjects(&corpus.notes);
         if leaking > 0 {

@@ -7,6 +7,7 @@ use plmicd_pipeline::{StageContext, StageError};
 
 use crate::corpus::{CodeId, Corpus, DraftNote};
 use crate::descriptions::Descriptions;
+use crate::splits::leaking_subjects;
 
 /// Writes the artifact; `labels` are the codes of the label space in its order.
 pub fn write(mut corpus: Corpus, labels: &[CodeId], context: &StageContext<'_>) -> Result<(), StageError> {
@@ -102,6 +103,7 @@ fn stats(corpus: &Corpus, space: &LabelSpace) -> CorpusStats {
         labels: space.len() as u64,
         labels_by_system,
         labels_without_description: space.labels().iter().filter(|l| l.description.is_none()).count() as u64,
+        leaking_subjects: leaking_subjects(&corpus.notes) as u64,
         exclusions: corpus.exclusions.as_slice().to_vec(),
     }
 }

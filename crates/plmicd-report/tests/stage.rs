@@ -163,6 +163,7 @@ impl Inputs {
                 (CodeSystem::Icd9Procedure, 10),
             ]),
             labels_without_description: 2,
+            leaking_subjects: 0,
             exclusions: vec![Exclusion { reason: ATTACK.to_owned(), count: 8, unit: "rows".to_owned() }],
         };
         corpus.write(&self.dir.join("notes").join(CorpusStats::FILE)).unwrap();

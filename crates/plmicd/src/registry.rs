@@ -33,6 +33,13 @@ pub fn registry() -> Registry {
             files: source_files::mimic3_files,
         })
         .source(SourceKind {
+            name: kind::MIMIC4,
+            restricted: true,
+            help: "the folder holds hosp/ (diagnoses_icd, procedures_icd, d_icd_*) of MIMIC-IV and note/ (discharge) of \
+                   MIMIC-IV-Note as .csv or .csv.gz: credentialed access at PhysioNet; see docs/guides/data-sources.md",
+            files: source_files::mimic4_files,
+        })
+        .source(SourceKind {
             name: kind::CODIESP,
             restricted: false,
             help: "the folder holds train/, dev/ and test/ of the CodiEsp corpus v4 (CC BY 4.0, on Zenodo); \

@@ -15,6 +15,8 @@ const SUBJECT: usize = 0;
 const ADMISSION: usize = 1;
 const SEQUENCE: usize = 2;
 const CODE: usize = 3;
+/// Only in the tables of MIMIC-IV.
+const VERSION: usize = 4;
 
 /// Opens a code table and checks its header.
 pub fn open(path: &Utf8Path) -> Result<Table, StageError> {
@@ -37,14 +39,16 @@ pub struct CodeRows {
     book: CodeBook,
     without_code: u64,
     without_admission: u64,
+    other_version: u64,
 }
 
 impl CodeRows {
-    /// Adds a table's rows.
+    /// Adds a table's rows; where `version` is given, those of this edition of the ICD.
     pub fn read(
         &mut self,
         table: &mut Table,
         system: CodeSystem,
+        version: Option<u64>,
         context: &StageContext<'_>,
     ) -> Result<(), StageError> {
         let phase = format!("reading {}", table.path().file_name().unwrap_or_default());
@@ -60,6 +64,16 @@ impl CodeRows {
             let subject = table.number(SUBJECT)?;
             let admission = table.number(ADMISSION)?;
             let sequence = table.number(SEQUENCE)?;
+            if let Some(version) = version {
+                match table.number(VERSION)? {
+                    Some(found) if found == version => {}
+                    Some(9 | 10) => {
+                        self.other_version += 1;
+                        continue;
+                    }
+                    _ => return Err(table.bad(VERSION, "expected 9 or 10").into()),
+                }
+            }
             if code.is_empty() {
                 self.without_code += 1;
                 continue;
@@ -93,6 +107,7 @@ impl CodeRows {
                 codes.push(row.code);
             }
         }
+        exclusions.add(self.other_version, "rows", "of the code tables of the other ICD version");
         exclusions.add(self.without_code, "rows", "of the code tables without a code");
         exclusions.add(self.without_admission, "rows", "of the code tables without an admission");
         exclusions.add(repeated, "rows", "repeating a code of the same admission");

@@ -4,8 +4,8 @@
 //! index of them stays in memory. Then they are brought into the order of (patient, admission), and an
 //! admission's summaries are joined in the order of the file.
 
-mod codes;
-mod notes;
+pub mod codes;
+pub mod notes;
 
 use std::collections::HashMap;
 
@@ -21,10 +21,10 @@ use crate::splits;
 use crate::table::{self, Table};
 
 use self::codes::CodeRows;
-use self::notes::{Admission, NoteTable};
+use self::notes::{Admission, Layout, NoteTable};
 
 /// (subject, admission): what notes and codes are joined on.
-type Key = (u64, u64);
+pub type Key = (u64, u64);
 
 /// Reads the source in `dir`.
 ///
@@ -36,7 +36,7 @@ pub fn read(
     context: &StageContext<'_>,
 ) -> Result<Corpus, StageError> {
     let mut exclusions = Exclusions::default();
-    let note_table = NoteTable::open(&locate(dir, "NOTEEVENTS")?)?;
+    let note_table = NoteTable::open(&locate(dir, "NOTEEVENTS")?, Layout::NoteEvents)?;
     let mut code_tables = Vec::new();
     let (diagnoses, procedures) = (config.codes.diagnoses(), config.codes.procedures());
     for (wanted, name, system) in [
@@ -60,22 +60,22 @@ pub fn read(
     }
     let lists = match config.splits {
         Splits::Published | Splits::Caml => Some(splits::read_lists(&dir.join("splits"))?),
-        Splits::Random => None,
+        Splits::Random | Splits::Stratified => None,
     };
 
     let mut code_rows = CodeRows::default();
     for (mut table, system) in code_tables {
-        code_rows.read(&mut table, system, context)?;
+        code_rows.read(&mut table, system, None, context)?;
     }
     let mut descriptions = Descriptions::default();
     for (mut table, system) in dictionaries {
         read_dictionary(&mut table, system, &mut descriptions)?;
     }
-    let (admissions, spill) = note_table.read(config.text, context, &mut exclusions)?;
+    let (admissions, spill) = note_table.read(config.text_rules(), context, &mut exclusions)?;
     if admissions.is_empty() {
         return Err(no_summaries(&locate(dir, "NOTEEVENTS")?, &exclusions).into());
     }
-    one_subject_each(&admissions, dir)?;
+    one_subject_each(&admissions, &locate(dir, "NOTEEVENTS")?)?;
 
     let (mut by_admission, codes) = code_rows.group(&mut exclusions);
     let mut notes: Vec<DraftNote> = Vec::with_capacity(admissions.len());
@@ -128,7 +128,7 @@ fn no_summaries(path: &Utf8Path, exclusions: &Exclusions) -> BadInput {
 }
 
 /// An admission belongs to one patient; notes are named by their admission.
-fn one_subject_each(admissions: &[Admission], dir: &Utf8Path) -> Result<(), StageError> {
+pub fn one_subject_each(admissions: &[Admission], table: &Utf8Path) -> Result<(), StageError> {
     let mut subjects = HashMap::with_capacity(admissions.len());
     for admission in admissions {
         if let Some(other) = subjects.insert(admission.admission, admission.subject) {
@@ -136,7 +136,7 @@ fn one_subject_each(admissions: &[Admission], dir: &Utf8Path) -> Result<(), Stag
                 "admission {} has notes of two subjects, {} and {}",
                 admission.admission, other, admission.subject
             );
-            return Err(BadInput::new(locate(dir, "NOTEEVENTS")?, message).column("SUBJECT_ID").into());
+            return Err(BadInput::new(table, message).column("SUBJECT_ID").into());
         }
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! `NOTEEVENTS`: the discharge summaries of each admission.
 
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
@@ -11,12 +13,13 @@ use crate::corpus::Exclusions;
 use crate::encoding::mend;
 use crate::spill::{Piece, Spill, SpillWriter};
 use crate::table::{ReadProgress, Table};
-use crate::text::{TextCleaning, count_words};
+use crate::text::{TextRules, count_words};
 
 const SUBJECT: usize = 0;
 const ADMISSION: usize = 1;
-const CATEGORY: usize = 2;
-const TEXT: usize = 3;
+const TEXT: usize = 2;
+/// Only in MIMIC-III, whose table holds notes of every kind.
+const CATEGORY: usize = 3;
 
 /// Texts are handed to the workers in batches of about this size, so that at most three of them are in memory.
 const BATCH_BYTES: usize = 8 << 20;
@@ -28,6 +31,26 @@ const BATCH_ROWS: usize = 1 << 16;
 /// The open table.
 pub struct NoteTable {
     table: Table,
+    layout: Layout,
+}
+
+/// Which table of notes it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// `NOTEEVENTS` of MIMIC-III: discharge summaries are one category of many.
+    NoteEvents,
+    /// `discharge` of MIMIC-IV: discharge summaries alone; a text that an admission has twice counts once, as in
+    /// Edin et al. 2023.
+    Discharge,
+}
+
+impl Layout {
+    fn table(self) -> &'static str {
+        match self {
+            Self::NoteEvents => "NOTEEVENTS",
+            Self::Discharge => "discharge",
+        }
+    }
 }
 
 /// An admission with at least one summary that is not empty.
@@ -53,6 +76,7 @@ struct RawNote {
 struct RowCounts {
     other_category: u64,
     without_admission: u64,
+    repeated: u64,
 }
 
 struct Summary {
@@ -64,24 +88,29 @@ struct Summary {
 
 impl NoteTable {
     /// Opens the table and checks its header.
-    pub fn open(path: &Utf8Path) -> Result<Self, StageError> {
-        let table = Table::open(path, b',', &["SUBJECT_ID", "HADM_ID", "CATEGORY", "TEXT"], &[])?;
-        Ok(Self { table })
+    pub fn open(path: &Utf8Path, layout: Layout) -> Result<Self, StageError> {
+        let columns: &[&str] = match layout {
+            Layout::NoteEvents => &["SUBJECT_ID", "HADM_ID", "TEXT", "CATEGORY"],
+            Layout::Discharge => &["subject_id", "hadm_id", "text"],
+        };
+        Ok(Self { table: Table::open(path, b',', columns, &[])?, layout })
     }
 
     /// Cleans every discharge summary. Admissions come in the order of (subject, admission).
     pub fn read(
         self,
-        cleaning: TextCleaning,
+        rules: TextRules,
         context: &StageContext<'_>,
         exclusions: &mut Exclusions,
     ) -> Result<(Vec<Admission>, Spill), StageError> {
         let progress = self.table.progress();
+        let layout = self.layout;
         let (sender, receiver) = sync_channel(1);
         thread::scope(|scope| {
-            let reader = scope.spawn(move || read_rows(self.table, &sender));
+            let reader = scope.spawn(move || read_rows(self.table, layout, &sender));
             // Ends early on an error or interrupt; dropping the receiver then stops the reader.
-            let cleaned = clean_batches(receiver, cleaning, &progress, context);
+            let cleaned =
+                clean_batches(receiver, rules, &format!("reading {}", layout.table()), &progress, context);
             let counts = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             let (summaries, spill, clean_counts) = cleaned?;
             let counts = counts?;
@@ -91,6 +120,7 @@ impl NoteTable {
                 "of NOTEEVENTS of another category than Discharge summary",
             );
             exclusions.add(counts.without_admission, "rows", "of discharge summaries without an admission");
+            exclusions.add(counts.repeated, "rows", "repeating a text of the same admission");
             exclusions.add(
                 clean_counts.empty,
                 "rows",
@@ -110,7 +140,12 @@ impl NoteTable {
 }
 
 /// Runs on its own thread: the parser is sequential, cleaning is not.
-fn read_rows(mut table: Table, sender: &SyncSender<Vec<RawNote>>) -> Result<RowCounts, StageError> {
+fn read_rows(
+    mut table: Table,
+    layout: Layout,
+    sender: &SyncSender<Vec<RawNote>>,
+) -> Result<RowCounts, StageError> {
+    let mut seen: HashSet<(u64, u64)> = HashSet::new();
     let mut counts = RowCounts::default();
     let mut batch = Vec::new();
     let (mut bytes, mut rows) = (0, 0);
@@ -123,7 +158,7 @@ fn read_rows(mut table: Table, sender: &SyncSender<Vec<RawNote>>) -> Result<RowC
                 return Ok(counts);
             }
         }
-        if table.field(CATEGORY).trim_ascii() != b"Discharge summary" {
+        if layout == Layout::NoteEvents && table.field(CATEGORY).trim_ascii() != b"Discharge summary" {
             counts.other_category += 1;
             continue;
         }
@@ -133,6 +168,15 @@ fn read_rows(mut table: Table, sender: &SyncSender<Vec<RawNote>>) -> Result<RowC
         };
         let subject =
             table.number(SUBJECT)?.ok_or_else(|| table.bad(SUBJECT, "is empty; expected a number"))?;
+        if layout == Layout::Discharge {
+            // 64 bits within one admission's few notes: two texts with the same hash do not happen.
+            let mut hasher = DefaultHasher::new();
+            table.field(TEXT).hash(&mut hasher);
+            if !seen.insert((admission, hasher.finish())) {
+                counts.repeated += 1;
+                continue;
+            }
+        }
         let text = table.field(TEXT).to_vec();
         bytes += text.len();
         batch.push(RawNote { subject, admission, text });
@@ -150,7 +194,8 @@ struct CleanCounts {
 
 fn clean_batches(
     batches: Receiver<Vec<RawNote>>,
-    cleaning: TextCleaning,
+    rules: TextRules,
+    phase: &str,
     progress: &ReadProgress,
     context: &StageContext<'_>,
 ) -> Result<(Vec<Summary>, Spill, CleanCounts), StageError> {
@@ -163,13 +208,13 @@ fn clean_batches(
     let mut counts = CleanCounts::default();
     for batch in batches {
         context.check_interrupt()?;
-        context.progress("reading NOTEEVENTS", progress.done(), Some(progress.total), "bytes");
+        context.progress(phase, progress.done(), Some(progress.total), "bytes");
         let cleaned: Vec<(u64, u64, String, u64)> = workers.install(|| {
             batch
                 .into_par_iter()
                 .map(|note| {
                     let (text, mended) = mend(note.text);
-                    (note.subject, note.admission, cleaning.apply(&text), mended)
+                    (note.subject, note.admission, rules.apply(&text), mended)
                 })
                 .collect()
         });

@@ -4,11 +4,13 @@
 //! looks like, so its tables are pinned here (`unicode_tables.rs`) and do not move with the Rust release.
 
 mod caml;
+mod deidentified;
 mod edin;
 mod python;
 #[rustfmt::skip]
 mod unicode_tables;
 
+pub use deidentified::Deidentified;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -20,8 +22,12 @@ pub enum TextCleaning {
     /// lower-cased, joined by one space.
     #[default]
     Caml,
+    /// The same tokens, case kept.
+    CamlCased,
     /// As in the source: cased, with punctuation and line ends.
     Raw,
+    /// As in the source, but lower-cased: punctuation and line ends stay.
+    RawLower,
     /// Edin et al. 2023: lower-cased, everything but ASCII letters and digits replaced by a space,
     /// free-standing numbers dropped (those at the very start or end of a note survive).
     Edin,
@@ -31,10 +37,30 @@ impl TextCleaning {
     /// The cleaned text. Time and space are linear in the note's length.
     pub fn apply(self, text: &str) -> String {
         match self {
-            Self::Caml => caml::clean(text),
+            Self::Caml => caml::clean(text, python::push_lower),
+            Self::CamlCased => caml::clean(text, |token, out| out.push_str(token)),
             Self::Raw => text.to_owned(),
+            Self::RawLower => text.to_lowercase(),
             Self::Edin => edin::clean(text),
         }
+    }
+}
+
+/// Everything that is done to a note's text.
+#[derive(Clone, Copy, Debug)]
+pub struct TextRules {
+    /// How it is cleaned, after the marks of de-identification were seen to.
+    pub cleaning: TextCleaning,
+    /// What becomes of those marks.
+    pub deidentified: Deidentified,
+    /// Whether `___` is such a mark, as in MIMIC-IV; elsewhere it is a line to fill in.
+    pub blanks: bool,
+}
+
+impl TextRules {
+    /// The text as it stands in the artifact. Time and space are linear in its length.
+    pub fn apply(self, text: &str) -> String {
+        self.cleaning.apply(&self.deidentified.apply(text, self.blanks))
     }
 }
 

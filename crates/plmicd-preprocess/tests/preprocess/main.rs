@@ -7,4 +7,5 @@ mod codiesp;
 mod errors;
 mod golden;
 mod mimic3;
+mod mimic4;
 mod support;
