@@ -4,6 +4,8 @@
 pub const MIMIC3: &str = "mimic3";
 /// Raw tables of MIMIC-IV: its modules `hosp` and `note`.
 pub const MIMIC4: &str = "mimic4";
+/// The user's own notes and codes, one note a row.
+pub const TABLE: &str = "table";
 /// A CodiEsp distribution as published.
 pub const CODIESP: &str = "codiesp";
 /// Cleaned notes with codes and the label space.

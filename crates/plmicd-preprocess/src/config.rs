@@ -4,6 +4,7 @@ use plmicd_pipeline::ConfigIssue;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::own::TableColumns;
 use crate::text::{Deidentified, TextCleaning, TextRules};
 
 /// Which notes and codes a corpus holds, and how they are written.
@@ -37,6 +38,8 @@ pub struct PreprocessConfig {
     pub code_level: CodeLevel,
     /// Which edition of the ICD a `mimic4` source is read in: `icd9` or `icd10`. Other sources have one.
     pub icd_version: IcdVersion,
+    /// Where things stand in a `table` source.
+    pub table: TableColumns,
     /// Language of the texts of a `codiesp` source: `en` (machine translation) or `es` (original). Other sources
     /// have one language.
     pub language: Language,
@@ -57,6 +60,7 @@ impl Default for PreprocessConfig {
             deidentified: Deidentified::default(),
             code_level: CodeLevel::default(),
             icd_version: IcdVersion::default(),
+            table: TableColumns::default(),
             language: Language::default(),
         }
     }
@@ -173,7 +177,7 @@ impl PreprocessConfig {
 
     /// What types cannot express.
     pub fn issues(&self) -> Vec<ConfigIssue> {
-        let mut issues = Vec::new();
+        let mut issues = self.table.issues();
         if self.top_codes == 0 {
             issues.push(ConfigIssue::new("top_codes", "must be at least 1"));
         }

@@ -3,7 +3,7 @@
 //! | module | subject |
 //! |---|---|
 //! | `config` | what can be set |
-//! | `mimic3`, `mimic4`, `codiesp` | reading of each source |
+//! | `mimic3`, `mimic4`, `codiesp`, `own` | reading of each source |
 //! | `table`, `feed` | delimited tables with located errors |
 //! | `encoding` | Windows-1252 bytes in UTF-8 |
 //! | `text` | the published cleaning rules, Python's character classes |
@@ -30,6 +30,7 @@ mod feed;
 mod level;
 mod mimic3;
 mod mimic4;
+mod own;
 pub mod source_files;
 mod spill;
 mod splits;
@@ -41,5 +42,6 @@ mod write;
 
 pub use codes::format_code;
 pub use config::{CodeKinds, CodeLevel, Cohort, IcdVersion, Language, PreprocessConfig, Splits};
+pub use own::TableColumns;
 pub use stage::Preprocess;
 pub use text::{Deidentified, TextCleaning};

@@ -5,7 +5,7 @@ use camino::Utf8Path;
 use plmicd_pipeline::registry::SourceFiles;
 use plmicd_pipeline::{BadInput, StageError};
 
-use crate::{mimic4, table};
+use crate::{mimic4, own, table};
 
 /// Tables of MIMIC-III, and whether a source must have them. Which of the code tables are needed is the config's
 /// affair: the stage asks for those before it reads anything.
@@ -82,6 +82,15 @@ fn add_mimic4(dir: &Utf8Path, name: &str, files: &mut SourceFiles) -> Result<boo
     let is_there = found.is_some();
     files.extend(found.map(|path| (path.strip_prefix(dir).unwrap_or(&path).to_string(), path)));
     Ok(is_there)
+}
+
+/// The one table.
+///
+/// # Errors
+/// There is none, or one in each format.
+pub fn table_files(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
+    let path = own::find(dir).map_err(|error| located(dir, error))?.ok_or_else(|| own::missing(dir))?;
+    Ok(vec![(path.file_name().unwrap_or(own::NAME).to_owned(), path)])
 }
 
 /// Texts in both languages and the code tables of every split.

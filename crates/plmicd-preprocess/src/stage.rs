@@ -4,7 +4,7 @@ use plmicd_data::kind;
 use plmicd_pipeline::{ConfigIssue, InputSpec, Stage, StageContext, StageError};
 
 use crate::config::{PreprocessConfig, Splits};
-use crate::{codiesp, cohort, level, mimic3, mimic4, splits, stratify, write};
+use crate::{codiesp, cohort, level, mimic3, mimic4, own, splits, stratify, write};
 
 /// Raw tables to `notes`: cleaned texts, dotted codes, splits, and the label space.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +21,7 @@ impl Stage for Preprocess {
 
     fn inputs() -> &'static [InputSpec] {
         const INPUTS: [InputSpec; 2] = [
-            InputSpec::required("raw", &[kind::MIMIC3, kind::MIMIC4, kind::CODIESP]),
+            InputSpec::required("raw", &[kind::MIMIC3, kind::MIMIC4, kind::CODIESP, kind::TABLE]),
             InputSpec::optional("descriptions", &[kind::CODE_TABLE]),
         ];
         &INPUTS
@@ -37,6 +37,7 @@ impl Stage for Preprocess {
             kind::MIMIC3 => mimic3::read(config, &raw.dir, context)?,
             kind::MIMIC4 => mimic4::read(config, &raw.dir, context)?,
             kind::CODIESP => codiesp::read(config, &raw.dir, context)?,
+            kind::TABLE => own::read(config, &raw.dir, context)?,
             other => return Err(StageError::failed(format!("cannot read a source of kind `{other}`"))),
         };
         if let Some(tables) = context.optional_input("descriptions") {

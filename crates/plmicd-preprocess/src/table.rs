@@ -39,7 +39,7 @@ pub struct Table {
     record: ByteRecord,
     /// Position of each wanted column, in the order asked for; `None` for an optional one that is absent.
     positions: Vec<Option<usize>>,
-    names: Vec<&'static str>,
+    names: Vec<String>,
     width: usize,
     row_limit: Arc<AtomicU64>,
     progress: ReadProgress,
@@ -59,8 +59,8 @@ impl Table {
     pub fn open(
         path: &Utf8Path,
         delimiter: u8,
-        required: &[&'static str],
-        optional: &[&'static str],
+        required: &[&str],
+        optional: &[&str],
     ) -> Result<Self, StageError> {
         let file = fs::File::open(path)?;
         let progress = ReadProgress { done: Arc::default(), total: file.metadata()?.len() };
@@ -84,7 +84,7 @@ impl Table {
             reader,
             record: ByteRecord::new(),
             positions: Vec::new(),
-            names: required.iter().chain(optional).copied().collect(),
+            names: required.iter().chain(optional).map(|name| (*name).to_owned()).collect(),
             width: 0,
             row_limit,
             progress,
@@ -118,12 +118,12 @@ impl Table {
             let position = positions.next();
             if positions.next().is_some() {
                 let message = "more than one column has this name; expected one";
-                return Err(BadInput::new(&self.path, message).line(1).column(*name).into());
+                return Err(BadInput::new(&self.path, message).line(1).column(name).into());
             }
             if position.is_none() && i < required {
                 return Err(BadInput::new(&self.path, no_such_column(&found))
                     .line(1)
-                    .column(*name)
+                    .column(name)
                     .hint(
                         "the first line must be the table's header; names are matched without regard to case",
                     )
@@ -236,7 +236,7 @@ impl Table {
 
     /// A complaint about a field of this row.
     pub fn bad(&self, column: Column, message: impl Into<String>) -> BadInput {
-        BadInput::new(&self.path, message).line(self.line()).column(self.names[column])
+        BadInput::new(&self.path, message).line(self.line()).column(&self.names[column])
     }
 
     /// The file.

@@ -40,6 +40,13 @@ pub fn registry() -> Registry {
             files: source_files::mimic4_files,
         })
         .source(SourceKind {
+            name: kind::TABLE,
+            restricted: true,
+            help: "a folder with notes.csv, notes.csv.gz or notes.parquet: id, text, codes, optionally subject and split; \
+                   see docs/guides/data-sources.md",
+            files: source_files::table_files,
+        })
+        .source(SourceKind {
             name: kind::CODIESP,
             restricted: false,
             help: "the folder holds train/, dev/ and test/ of the CodiEsp corpus v4 (CC BY 4.0, on Zenodo); \

@@ -8,4 +8,5 @@ mod errors;
 mod golden;
 mod mimic3;
 mod mimic4;
+mod own;
 mod support;

@@ -1,0 +1,115 @@
+//! Rows of the user's Parquet file.
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int32Type, Int64Type};
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_schema::DataType;
+use camino::Utf8Path;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use plmicd_pipeline::{BadInput, StageContext, StageError};
+
+use super::{Place, Row, TableColumns, split_codes};
+
+/// Rows decoded at a time.
+const READ_ROWS: usize = 256;
+
+/// Gives every row to `take`.
+pub fn read(
+    path: &Utf8Path,
+    columns: &TableColumns,
+    context: &StageContext<'_>,
+    take: &mut dyn FnMut(Row) -> Result<(), StageError>,
+) -> Result<(), StageError> {
+    let damaged = |error: &dyn std::fmt::Display| {
+        StageError::from(BadInput::new(path, format!("not a sound Parquet file ({error})")))
+    };
+    let file = fs_err::File::open(path)?.into_parts().0;
+    // Without the writer's own hints, text and lists come in one form, whatever program wrote them.
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let builder =
+        ParquetRecordBatchReaderBuilder::try_new_with_options(file, options).map_err(|e| damaged(&e))?;
+    let total = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
+    let schema = builder.schema().clone();
+    let (required, optional) = columns.required_and_optional();
+    let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    for name in &required {
+        if !names.contains(name) {
+            let message = format!("no such column; found: {}", names.join(", "));
+            return Err(BadInput::new(path, message).column(*name).into());
+        }
+    }
+    for name in required.iter().chain(&optional).filter(|name| names.contains(name)) {
+        let found = schema.field_with_name(name).map_err(|e| damaged(&e))?.data_type();
+        let is_list = matches!(found, DataType::List(inner) if inner.data_type() == &DataType::Utf8);
+        let is_text = found == &DataType::Utf8;
+        let is_number = matches!(found, DataType::Int32 | DataType::Int64);
+        let (right, expected) = if *name == columns.codes_column {
+            (is_text || is_list, "text or a list of text")
+        } else if *name == columns.text_column {
+            (is_text, "text")
+        } else {
+            (is_text || is_number, "text or a whole number")
+        };
+        if !right {
+            let message = format!("of type {found}; expected {expected}");
+            return Err(BadInput::new(path, message).column(*name).into());
+        }
+    }
+    let wanted = (0..names.len()).filter(|&i| required.contains(&names[i]) || optional.contains(&names[i]));
+    let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
+    let batches =
+        builder.with_projection(mask).with_batch_size(READ_ROWS).build().map_err(|e| damaged(&e))?;
+    let mut rows: u64 = 0;
+    for batch in batches {
+        context.check_interrupt()?;
+        context.progress("reading notes", rows, Some(total), "rows");
+        let batch = batch.map_err(|e| damaged(&e))?;
+        for at in 0..batch.num_rows() {
+            rows += 1;
+            take(row(&batch, at, Place::Row(rows), columns))?;
+        }
+    }
+    Ok(())
+}
+
+/// A row of a batch whose columns were checked.
+fn row(batch: &RecordBatch, at: usize, place: Place, columns: &TableColumns) -> Row {
+    let value = |name: &str| batch.column_by_name(name).map(|column| text(column, at));
+    let codes = match batch.column_by_name(&columns.codes_column) {
+        Some(column) => match column.as_list_opt::<i32>() {
+            Some(list) if list.is_null(at) => Vec::new(),
+            Some(list) => {
+                let values = list.value(at);
+                let codes = (0..values.len()).map(|i| text(&values, i));
+                codes.filter(|code| !code.is_empty()).collect()
+            }
+            None => split_codes(&text(column, at), &columns.separator),
+        },
+        None => Vec::new(),
+    };
+    let note = batch.column_by_name(&columns.text_column).and_then(|column| {
+        let column = column.as_string_opt::<i32>()?;
+        (!column.is_null(at)).then(|| column.value(at).as_bytes().to_vec())
+    });
+    Row {
+        place,
+        id: value(&columns.id_column).unwrap_or_default(),
+        text: note.unwrap_or_default(),
+        codes,
+        subject: value(&columns.subject_column),
+        split: value(&columns.split_column),
+    }
+}
+
+/// A value without blanks around it; nothing is empty.
+fn text(column: &ArrayRef, at: usize) -> String {
+    if column.is_null(at) {
+        return String::new();
+    }
+    match column.data_type() {
+        DataType::Int32 => column.as_primitive::<Int32Type>().value(at).to_string(),
+        DataType::Int64 => column.as_primitive::<Int64Type>().value(at).to_string(),
+        _ => column.as_string_opt::<i32>().map_or_else(String::new, |text| text.value(at).trim().to_owned()),
+    }
+}

@@ -1,0 +1,158 @@
+//! A `table` source: CSV and Parquet, columns, splits, faults.
+
+use std::sync::Arc;
+
+use arrow_array::builder::{ListBuilder, StringBuilder};
+use arrow_array::{ArrayRef, Int64Array, LargeStringArray, RecordBatch};
+use camino::{Utf8Path, Utf8PathBuf};
+use parquet::arrow::ArrowWriter;
+use plmicd_data::{CodeSystem, Split};
+use plmicd_preprocess::source_files::table_files;
+use plmicd_preprocess::{PreprocessConfig, Splits, TableColumns};
+
+use crate::support::{Outcome, error, run};
+
+const CSV: &str = "id,subject,split,codes,text\n\
+    a,p1,train,I10; e119;I10,\"Chest pain,\nno fever\"\n\
+    b,p1,train,I10,Second\n\
+    c,p2,val,E119,Third\n\
+    d,p3,test,\"E119\",Fourth\n\
+    e,p4,test,,No code\n\
+    f,p5,,I10,No split\n\
+    g,p6,test,I10,123\n";
+
+fn folder(name: &str, content: &[u8]) -> (tempfile::TempDir, Utf8PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let root = Utf8PathBuf::try_from(dir.path().to_owned()).unwrap();
+    fs_err::write(root.join(name), content).unwrap();
+    (dir, root)
+}
+
+fn icd10() -> PreprocessConfig {
+    let table = TableColumns { system: CodeSystem::Icd10CmDiagnosis, ..TableColumns::default() };
+    PreprocessConfig { table, ..PreprocessConfig::default() }
+}
+
+fn rows(outcome: &Outcome) -> Vec<(&str, &str, Split, Vec<&str>)> {
+    outcome
+        .notes
+        .iter()
+        .map(|n| {
+            let codes = n.codes.iter().map(String::as_str).collect();
+            (n.note_id.as_str(), n.subject_id.as_str(), n.split, codes)
+        })
+        .collect()
+}
+
+#[test]
+fn a_csv_is_read_and_what_falls_out_is_counted() {
+    let (_dir, root) = folder("notes.csv", CSV.as_bytes());
+    assert_eq!(table_files(&root).unwrap()[0].0, "notes.csv");
+    let outcome = run("table", &root, None, 2, &icd10()).unwrap();
+    assert_eq!(
+        rows(&outcome),
+        [
+            ("a", "p1", Split::Train, vec!["I10", "E11.9"]),
+            ("b", "p1", Split::Train, vec!["I10"]),
+            ("c", "p2", Split::Dev, vec!["E11.9"]),
+            ("d", "p3", Split::Test, vec!["E11.9"]),
+        ]
+    );
+    assert_eq!(outcome.note("a").text, "chest pain no fever");
+    for (reason, count) in [
+        ("empty after cleaning", 1),
+        ("without a split", 1),
+        ("repeating a code of the same note", 1),
+        ("without a code", 1),
+    ] {
+        assert_eq!(outcome.excluded(reason), count, "{reason}");
+    }
+    let made = PreprocessConfig { splits: Splits::Stratified, ..icd10() };
+    assert_eq!(
+        run("table", &root, None, 2, &made).unwrap().notes.len(),
+        5,
+        "the column does not matter then"
+    );
+}
+
+#[test]
+fn a_parquet_file_is_read_whatever_wrote_it() {
+    let mut codes = ListBuilder::new(StringBuilder::new());
+    for list in [vec!["I10", "E119", "I10"], vec!["E119"], vec![]] {
+        list.iter().for_each(|code| codes.values().append_value(code));
+        codes.append(true);
+    }
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("note", Arc::new(Int64Array::from(vec![7, 8, 9]))),
+        ("text", Arc::new(LargeStringArray::from(vec!["First", "Second é", "Third"]))),
+        ("codes", Arc::new(codes.finish())),
+    ];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let (_dir, root) = folder("notes.parquet", &bytes);
+
+    let mut config = PreprocessConfig { splits: Splits::Random, ..icd10() };
+    let message = error("table", &root, &config);
+    assert!(
+        message.contains("notes.parquet, column id: no such column; found: note, text, codes"),
+        "{message}"
+    );
+    config.table.id_column = "note".to_owned();
+    let outcome = run("table", &root, None, 2, &config).unwrap();
+    let read: Vec<_> =
+        rows(&outcome).into_iter().map(|(id, subject, _, codes)| (id, subject, codes)).collect();
+    assert_eq!(read, [("7", "7", vec!["I10", "E11.9"]), ("8", "8", vec!["E11.9"])]);
+    assert_eq!(outcome.note("8").text, "second é");
+
+    config.table.text_column = "note".to_owned();
+    let message = error("table", &root, &config);
+    assert!(message.contains("column note: of type Int64; expected text"), "{message}");
+    fs_err::write(root.join("notes.parquet"), &bytes[..bytes.len() - 9]).unwrap();
+    let message = error("table", &root, &config);
+    assert!(message.contains("not a sound Parquet file"), "{message}");
+}
+
+#[test]
+fn faults_are_located() {
+    let check = |content: &str, config: &PreprocessConfig, expected: &str| {
+        let (_dir, root) = folder("notes.csv", content.as_bytes());
+        let message = error("table", &root, config);
+        assert!(message.contains(expected), "{message}");
+        assert!(!message.contains("secret"), "{message}");
+    };
+    let own = PreprocessConfig::default();
+    check(
+        "id,text,split\na,b,test\n",
+        &own,
+        "notes.csv:1, column codes: no such column; found: id, text, split",
+    );
+    check("id,text,codes\na,secret,X1\n", &own, "column split: no such column, so the table gives no splits");
+    check(
+        "id,text,codes,split\na,x,X1,secret\n",
+        &own,
+        "notes.csv:2, column split: no split; expected train",
+    );
+    check(
+        "id,text,codes,split\na,x,X1,dev\na,x,X1,dev\n",
+        &own,
+        "notes.csv:3, column id: this id is also that of line 2",
+    );
+    check("id,text,codes,split\n,x,X1,dev\n", &own, "notes.csv:2, column id: is empty");
+    check("id,subject,text,codes,split\na,,x,X1,dev\n", &own, "notes.csv:2, column subject: is empty");
+    check(
+        "id,text,codes,split\na,\"x,X1,dev\n",
+        &own,
+        "notes.csv:2: a quote opened in this row is never closed",
+    );
+    check("id,text,codes,split\n", &own, "the table has no rows");
+    let table = TableColumns { subject_column: "patient".to_owned(), ..TableColumns::default() };
+    let named = PreprocessConfig { table, ..PreprocessConfig::default() };
+    check("id,text,codes,split\na,x,X1,dev\n", &named, "column patient: no such column");
+    let (_dir, root) = folder("notes.csv", b"");
+    fs_err::write(root.join("notes.parquet"), b"").unwrap();
+    assert!(table_files(&root).unwrap_err().to_string().contains("there is notes.parquet too"));
+    assert!(table_files(Utf8Path::new("nowhere")).is_err());
+}
