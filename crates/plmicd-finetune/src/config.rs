@@ -1,6 +1,6 @@
 //! Settings of the stage, and what can be said against them before anything runs.
 
-use plmicd_nn::{DescriptionInit, EncoderConfig, ModelConfig, Padding, Projection};
+use plmicd_nn::{DescriptionInit, EncoderConfig, ModelConfig, Padding, Precision, Projection};
 use plmicd_pipeline::ConfigIssue;
 use plmicd_train::{OptimizerConfig, Order, TrainerConfig};
 use schemars::JsonSchema;
@@ -44,15 +44,6 @@ pub enum BestMetric {
     MicroF1,
     /// The last one's, as in the published training. Needs no dev split.
     LastEpoch,
-}
-
-/// Number format of the computation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Precision {
-    /// 32-bit floating point throughout.
-    #[default]
-    Fp32,
 }
 
 /// A BERT encoder to be trained from nothing, where the pipeline wires no `encoder`.
@@ -113,7 +104,7 @@ pub struct FinetuneConfig {
     pub best_metric: BestMetric,
     /// Epochs without a better dev micro F1 after which training stops; 0 never stops early.
     pub early_stopping_patience: u32,
-    /// Number format: `fp32`.
+    /// Number format of matrix products: `fp32`, or `bf16`, meant for hardware that has it.
     pub precision: Precision,
     /// Decides everything random: initial weights, order of the notes, dropout.
     pub seed: u64,

@@ -14,5 +14,5 @@ mod stage;
 mod start;
 mod task;
 
-pub use config::{BestMetric, DescriptionScales, EncoderShape, FinetuneConfig, LabelInit, Precision};
+pub use config::{BestMetric, DescriptionScales, EncoderShape, FinetuneConfig, LabelInit};
 pub use stage::Finetune;

@@ -2,8 +2,9 @@
 
 use camino::Utf8Path;
 use plmicd_data::{LabelSpace, LabelTokens, SpecialTokens};
-use plmicd_nn::{EncoderConfig, ModelType, PlmIcd};
+use plmicd_nn::{EncoderConfig, ModelType, PlmIcd, Precision};
 use plmicd_pipeline::{BadInput, Input, StageContext, StageError};
+use plmicd_torch::cpu_capabilities;
 use plmicd_train::seed;
 use tch::Device;
 
@@ -103,7 +104,7 @@ pub(crate) fn model(
 ) -> Result<PlmIcd, StageError> {
     let failed = |error| StageError::because("building the model", error);
     let start = seed::derive(config.seed, "model", &[]);
-    let model = PlmIcd::new(shape, config.model(), labels.len(), start, device).map_err(failed)?;
+    let mut model = PlmIcd::new(shape, config.model(), labels.len(), start, device).map_err(failed)?;
     match context.optional_input("encoder") {
         Some(input) => {
             let report = model.load_encoder(&input.dir).map_err(failed)?;
@@ -132,6 +133,13 @@ pub(crate) fn model(
             report.described, report.undescribed
         ));
     }
+    if config.precision == Precision::Bf16 && device == Device::Cpu && !cpu_capabilities().fast_bf16() {
+        context.warn(
+            "this CPU has no bf16 instructions: precision = \"bf16\" is slower than \"fp32\" here".to_owned(),
+        );
+    }
+    // Only now: label vectors start from fp32 states.
+    model.set_precision(config.precision);
     Ok(model)
 }
 

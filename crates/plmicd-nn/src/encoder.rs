@@ -4,6 +4,7 @@ use tch::{Kind, Tensor};
 use crate::config::{EncoderConfig, HiddenAct, MaskConstant, ModelType};
 use crate::layers::{LayerNorm, Linear};
 use crate::parameters::{Init, ParameterStore};
+use crate::precision::{Precision, widened};
 use crate::self_attention::{AttentionPath, SelfAttention};
 
 /// BERT (Devlin et al. 2019) or RoBERTa (Liu et al. 2019) without pooler and language-model head: post-LayerNorm
@@ -14,7 +15,14 @@ pub struct Encoder {
     embeddings: Embeddings,
     layers: Vec<Layer>,
     mask_constant: MaskConstant,
+    compute: Compute,
+}
+
+/// How a forward pass is computed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Compute {
     attention_path: AttentionPath,
+    precision: Precision,
 }
 
 impl Encoder {
@@ -31,7 +39,7 @@ impl Encoder {
                 .map(|index| Layer::new(store, &format!("{root}.encoder.layer.{index}"), config))
                 .collect(),
             mask_constant,
-            attention_path: AttentionPath::Fused,
+            compute: Compute::default(),
         }
     }
 
@@ -47,7 +55,12 @@ impl Encoder {
 
     /// Chooses how self-attention is computed.
     pub fn set_attention_path(&mut self, path: AttentionPath) {
-        self.attention_path = path;
+        self.compute.attention_path = path;
+    }
+
+    /// Chooses the number format of the layers' matrix products. States between layers stay fp32.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.compute.precision = precision;
     }
 
     /// Last-layer states [N,C,D] of token ids `ids` [N,C] (i64), of which those with `mask` [N,C] 0 are padding.
@@ -56,7 +69,7 @@ impl Encoder {
         let embedded = self.embeddings.forward(ids, dropout);
         self.layers
             .iter()
-            .fold(embedded, |states, layer| layer.forward(&states, &mask, dropout, self.attention_path))
+            .fold(embedded, |states, layer| layer.forward(&states, &mask, dropout, self.compute))
     }
 
     /// The embeddings and the states after each layer, `num_hidden_layers + 1` tensors [N,C,D], without dropout.
@@ -65,7 +78,7 @@ impl Encoder {
         let dropout = Dropout::off();
         let mut states = vec![self.embeddings.forward(ids, &dropout)];
         for layer in &self.layers {
-            let next = layer.forward(&states[states.len() - 1], &mask, &dropout, self.attention_path);
+            let next = layer.forward(&states[states.len() - 1], &mask, &dropout, self.compute);
             states.push(next);
         }
         states
@@ -165,12 +178,14 @@ impl Layer {
         }
     }
 
-    fn forward(&self, x: &Tensor, mask: &Tensor, dropout: &Dropout, path: AttentionPath) -> Tensor {
-        let context = self.attention.forward(x, mask, dropout, path);
-        let attended = dropout.apply(&self.attention_output.forward(&context), self.dropout);
+    fn forward(&self, x: &Tensor, mask: &Tensor, dropout: &Dropout, compute: Compute) -> Tensor {
+        // Matrix products may be bf16; everything that sums or drops is fp32.
+        let operand = |tensor: &Tensor| compute.precision.operand(tensor);
+        let context = self.attention.forward(&operand(x), mask, dropout, compute.attention_path);
+        let attended = dropout.apply(&widened(self.attention_output.forward(&context)), self.dropout);
         let attended = self.attention_norm.forward(&(attended + x));
-        let wide = self.activation.apply(&self.intermediate.forward(&attended));
-        let output = dropout.apply(&self.output.forward(&wide), self.dropout);
+        let wide = self.activation.apply(&self.intermediate.forward(&operand(&attended)));
+        let output = dropout.apply(&widened(self.output.forward(&wide)), self.dropout);
         self.output_norm.forward(&(output + attended))
     }
 }

@@ -1,5 +1,4 @@
-//! The blocks encoders are made of. Weights stay fp32; whatever precision a forward pass computes in is
-//! decided here, in one place.
+//! The blocks encoders are made of. Weights stay fp32 and are cast to the number format of what they meet.
 
 use tch::Tensor;
 
@@ -20,8 +19,10 @@ impl Linear {
         }
     }
 
+    /// Computes in the number format of `x`, which is also that of the result.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight, Some(&self.bias))
+        let kind = x.kind();
+        x.linear(&self.weight.to_kind(kind), Some(&self.bias.to_kind(kind)))
     }
 }
 

@@ -7,7 +7,7 @@ use crate::label_attention::LabelAttention;
 use crate::loss::LabelTargets;
 use crate::parameters::{NamedParameter, ParameterStore};
 use crate::segment::{SegmentBatch, SpecialTokens, with_special_tokens};
-use crate::{AttentionPath, NnError};
+use crate::{AttentionPath, NnError, Precision};
 
 /// PLM-ICD (Huang et al. 2022): an encoder over the segments of a note and label attention over all its states.
 #[derive(Debug)]
@@ -70,6 +70,12 @@ impl PlmIcd {
     /// Chooses how self-attention is computed.
     pub fn set_attention_path(&mut self, path: AttentionPath) {
         self.encoder.set_attention_path(path);
+    }
+
+    /// Chooses the number format of the matrix products, in training and scoring alike.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.encoder.set_precision(precision);
+        self.head.set_precision(precision);
     }
 
     /// Sets how many labels label attention handles at a time.

@@ -1,9 +1,10 @@
 use plmicd_torch::Dropout;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::EncoderConfig;
 use crate::layers::Linear;
 use crate::parameters::ParameterStore;
+use crate::precision::widened;
 
 /// How self-attention is computed. Both give the same up to rounding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,6 +15,9 @@ pub enum AttentionPath {
     /// Written out in single operations, to test the other against.
     Reference,
 }
+
+/// The lowest finite bf16: below it a mask would become minus infinity, and a row of padding alone NaN.
+const LOWEST_BF16: f64 = -3.389_531_389_251_535_5e38;
 
 /// Multi-head self-attention without its output layer (Vaswani et al. 2017, section 3.2.2).
 #[derive(Debug)]
@@ -38,7 +42,7 @@ impl SelfAttention {
         }
     }
 
-    /// `x` [N,C,D]; `mask` [N,1,1,C] is added to the scores. Returns [N,C,D].
+    /// `x` [N,C,D]; fp32 or bf16; `mask` [N,1,1,C] fp32 is added to the scores. Returns [N,C,D] like `x`.
     pub fn forward(&self, x: &Tensor, mask: &Tensor, dropout: &Dropout, path: AttentionPath) -> Tensor {
         let (n, c, d) = x.size3().expect("states are [N,C,D]");
         let head_size = d / self.heads;
@@ -48,10 +52,15 @@ impl SelfAttention {
         // drops is written out.
         let drops = dropout.is_on() && self.dropout > 0.0;
         let context = if path == AttentionPath::Fused && !drops {
+            let mask = match x.kind() {
+                Kind::BFloat16 => mask.clamp_min(LOWEST_BF16).to_kind(Kind::BFloat16),
+                _ => mask.shallow_clone(),
+            };
             Tensor::scaled_dot_product_attention(&query, &key, &value, Some(mask), 0.0, false, None, false)
         } else {
-            let scores = query.matmul(&key.transpose(-1, -2)) / (head_size as f64).sqrt() + mask;
-            dropout.apply(&scores.softmax(-1, None), self.dropout).matmul(&value)
+            let products = widened(query.matmul(&key.transpose(-1, -2)));
+            let weights = (products / (head_size as f64).sqrt() + mask).softmax(-1, None);
+            dropout.apply(&weights, self.dropout).to_kind(x.kind()).matmul(&value)
         };
         context.transpose(1, 2).reshape([n, c, d])
     }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use common::{difference, scalar};
 use plmicd_nn::{
-    EncoderConfig, LabelAttention, LabelTargets, Loss, ModelConfig, Padding, PlmIcd, Projection, Span,
-    SpecialTokens,
+    EncoderConfig, LabelAttention, LabelTargets, Loss, ModelConfig, Padding, PlmIcd, Precision, Projection,
+    Span, SpecialTokens,
 };
 use plmicd_torch::Dropout;
 use tch::{Device, Kind, Tensor};
@@ -158,4 +158,38 @@ fn targets_must_fit() {
     assert!(
         model.train_step(&batch, &two, 1.0, 1).unwrap_err().to_string().contains("3 notes and 23 labels")
     );
+}
+
+#[test]
+fn bf16_stays_near_fp32_with_fp32_gradients() {
+    for padding in [Padding::Attend, Padding::Mask] {
+        let mut model = model(padding, Projection::Tanh);
+        model.set_label_block(5);
+        let batch = model.batch(&notes(), &SPECIALS).unwrap();
+        let scores = model.scores(&batch);
+        let loss = model.train_step(&batch, &truth(), 1.0, 1).unwrap();
+        let expected = gradients(&model);
+
+        model.set_precision(Precision::Bf16);
+        let low = model.scores(&batch);
+        assert_eq!(low.kind(), Kind::Float);
+        // Not the same bits: bf16 was really computed in.
+        let off = difference(&low, &scores);
+        assert!(off > 0.0 && off < 0.05, "{padding:?} scores: {off:e}");
+        let low_loss = model.train_step(&batch, &truth(), 1.0, 1).unwrap();
+        assert!((low_loss - loss).abs() < 0.02 * loss, "{padding:?}: {low_loss} for {loss}");
+        for (name, gradient) in gradients(&model) {
+            assert_eq!(gradient.kind(), Kind::Float, "{name}");
+            // A key's bias moves every score of a query alike: its gradient is 0 but for rounding.
+            if name.ends_with("key.bias") {
+                continue;
+            }
+            let norm = |tensor: &Tensor| f64::try_from(tensor.norm()).unwrap();
+            let off = norm(&(&gradient - &expected[&name])) / norm(&expected[&name]);
+            assert!(off < 0.1, "{padding:?} {name}: {off:e}");
+        }
+
+        model.set_precision(Precision::Fp32);
+        assert!(model.scores(&batch).equal(&scores), "{padding:?}");
+    }
 }

@@ -1,6 +1,7 @@
 //! Settings of the stage.
 
 use plmicd_data::Split;
+use plmicd_nn::Precision;
 use plmicd_pipeline::ConfigIssue;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,11 +15,17 @@ pub struct PredictConfig {
     /// Tokens that go through the model at once, padding included; a longer note goes alone. It bounds memory and
     /// moves scores by rounding only.
     pub batch_tokens: usize,
+    /// Number format of matrix products: `fp32`, or `bf16`, meant for hardware that has it.
+    pub precision: Precision,
 }
 
 impl Default for PredictConfig {
     fn default() -> Self {
-        Self { splits: vec![Split::Dev, Split::Test], batch_tokens: plmicd_nn::INFERENCE_TOKENS }
+        Self {
+            splits: vec![Split::Dev, Split::Test],
+            batch_tokens: plmicd_nn::INFERENCE_TOKENS,
+            precision: Precision::Fp32,
+        }
     }
 }
 
@@ -48,7 +55,11 @@ mod tests {
     #[test]
     fn wrong_values_are_located() {
         assert!(PredictConfig::default().issues().is_empty());
-        let config = PredictConfig { splits: vec![Split::Test, Split::Dev, Split::Test], batch_tokens: 0 };
+        let config = PredictConfig {
+            splits: vec![Split::Test, Split::Dev, Split::Test],
+            batch_tokens: 0,
+            ..PredictConfig::default()
+        };
         let paths: Vec<String> = config.issues().into_iter().map(|issue| issue.path).collect();
         assert_eq!(paths, ["splits.2", "batch_tokens"]);
         let none = PredictConfig { splits: Vec::new(), ..PredictConfig::default() };

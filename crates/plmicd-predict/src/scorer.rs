@@ -2,7 +2,7 @@
 
 use camino::{Utf8Path, Utf8PathBuf};
 use plmicd_data::{DataError, LabelSpace, SpecialTokens};
-use plmicd_nn::{NnError, PlmIcd, inference_batches};
+use plmicd_nn::{NnError, PlmIcd, Precision, inference_batches};
 use tch::Device;
 
 /// Why notes could not be scored. No message holds note text.
@@ -81,6 +81,11 @@ impl Scorer {
             pad: i64::from(pad),
         };
         Ok(Self { model, labels, tokens, specials })
+    }
+
+    /// Chooses the number format of the matrix products; fp32 until then.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.model.set_precision(precision);
     }
 
     /// The codes, in the order of the scores.

@@ -2,6 +2,7 @@
 
 use camino::Utf8Path;
 use plmicd_data::{LabelSpace, ScoreWriter, Scores, ShardReader, SpecialTokens, Split, TokenizedNote, kind};
+use plmicd_nn::Precision;
 use plmicd_pipeline::{BadInput, ConfigIssue, Input, InputSpec, Stage, StageContext, StageError};
 
 use crate::config::PredictConfig;
@@ -41,8 +42,18 @@ impl Stage for Predict {
         let device = plmicd_torch::resolve_device(&context.runtime().device)
             .map_err(|error| StageError::because("choosing the device", error))?;
         plmicd_torch::set_intra_op_threads(context.runtime().thread_count());
-        let scorer = Scorer::load(&context.input("model")?.dir, device)
+        let mut scorer = Scorer::load(&context.input("model")?.dir, device)
             .map_err(|error| StageError::because("loading the model", error))?;
+        if config.precision == Precision::Bf16
+            && device == tch::Device::Cpu
+            && !plmicd_torch::cpu_capabilities().fast_bf16()
+        {
+            context.warn(
+                "this CPU has no bf16 instructions: precision = \"bf16\" is slower than \"fp32\" here"
+                    .to_owned(),
+            );
+        }
+        scorer.set_precision(config.precision);
         check_fit(&scorer, shards)?;
         // A split that is missing shows before the first one is scored.
         let mut readers = Vec::new();

@@ -134,7 +134,7 @@ fn scores_come_in_shard_order_and_equal_those_of_each_note_alone() {
 fn batch_size_moves_scores_by_rounding_only_and_a_repeat_not_at_all() {
     let place = Workplace::new(Padding::Mask);
     let dev = |batch_tokens| {
-        let config = PredictConfig { splits: vec![Split::Dev], batch_tokens };
+        let config = PredictConfig { splits: vec![Split::Dev], batch_tokens, ..PredictConfig::default() };
         let out = place.run(&config, &NoEvents, Interrupt::default()).expect("scored");
         assert!(!out.join("test.parquet").exists());
         (read(&out, Split::Dev), std::fs::read(out.join("dev.parquet")).expect("a file"))

@@ -24,6 +24,11 @@ impl CpuCapabilities {
         self.has("amx_bf16")
     }
 
+    /// Whether bf16 matrix products run on instructions of their own; elsewhere they are slower than fp32.
+    pub fn fast_bf16(&self) -> bool {
+        self.avx512_bf16() || self.amx_bf16()
+    }
+
     fn has(&self, flag: &str) -> bool {
         self.flags.iter().any(|known| known == flag)
     }

@@ -10,6 +10,7 @@ use tch::Tensor;
 
 use crate::config::Projection;
 use crate::parameters::{Init, ParameterStore};
+use crate::precision::{Precision, widened};
 use crate::segment::Span;
 
 pub use one_pass::OnePass;
@@ -25,6 +26,7 @@ pub struct LabelAttention {
     third: Tensor,
     /// `b` [Y].
     bias: Tensor,
+    precision: Precision,
 }
 
 impl LabelAttention {
@@ -45,6 +47,7 @@ impl LabelAttention {
             second: add("second_linear.weight", &[num_labels, hidden_size], Init::Normal),
             third: add("third_linear.weight", &[num_labels, hidden_size], Init::Normal),
             bias: add("third_linear.bias", &[num_labels], Init::Zeros),
+            precision: Precision::default(),
         }
     }
 
@@ -55,7 +58,12 @@ impl LabelAttention {
         third: Tensor,
         bias: Tensor,
     ) -> LabelAttention {
-        LabelAttention { first, second, third, bias }
+        LabelAttention { first, second, third, bias, precision: Precision::default() }
+    }
+
+    /// Chooses the number format of the matrix products; what they are added up in stays fp32.
+    pub(crate) fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
     }
 
     /// Number of labels, Y.
@@ -99,8 +107,15 @@ impl LabelAttention {
 
     fn project(&self, states: &Tensor) -> Tensor {
         match &self.first {
-            Some(first) => states.linear::<Tensor>(first, None).tanh(),
+            Some(first) => {
+                let product = self.low(states).linear::<Tensor>(&self.low(first), None);
+                widened(product).tanh()
+            }
             None => states.shallow_clone(),
         }
+    }
+    /// `tensor` in the number format of matrix products.
+    fn low(&self, tensor: &Tensor) -> Tensor {
+        self.precision.operand(tensor)
     }
 }

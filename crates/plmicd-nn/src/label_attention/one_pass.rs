@@ -7,8 +7,9 @@
 
 use tch::Tensor;
 
+use crate::precision::widened;
 use crate::segment::Span;
-use crate::{LabelAttention, Loss, NnError};
+use crate::{LabelAttention, Loss, NnError, Precision};
 
 /// What one pass over a batch yields beside the gradients it accumulates into the label attention's weights.
 #[derive(Debug)]
@@ -37,8 +38,8 @@ impl LabelAttention {
             let projected = self.project(states);
             for (note, span) in spans.iter().enumerate() {
                 let row = logits.get(note as i64);
-                let states = states.narrow(0, span.start, span.length);
-                let projected = projected.narrow(0, span.start, span.length);
+                let states = self.low(&states.narrow(0, span.start, span.length));
+                let projected = self.low(&projected.narrow(0, span.start, span.length));
                 for (start, length) in blocks(num_labels, label_block) {
                     let (_, _, scores) = self.score_block(&states, &projected, start, length);
                     row.narrow(0, start, length).copy_(&(scores + self.bias.narrow(0, start, length)));
@@ -83,8 +84,8 @@ impl LabelAttention {
             for (note, span) in spans.iter().enumerate() {
                 let part = |tensor: &Tensor| tensor.narrow(0, span.start, span.length);
                 let note = Note {
-                    states: part(states),
-                    projected: part(&projected),
+                    states: self.low(&part(states)),
+                    projected: self.low(&part(&projected)),
                     grad_states: part(&grad_states),
                     grad_projected: part(&grad_projected),
                     targets: targets.get(note as i64),
@@ -95,8 +96,8 @@ impl LabelAttention {
             }
             if let (Some(first), Some(grad_first)) = (&self.first, &gradients.first) {
                 let before_tanh = Tensor::tanh_backward(&grad_projected, &projected);
-                let _ = grad_first.shallow_clone().addmm_(&before_tanh.transpose(0, 1), states);
-                let _ = grad_states.shallow_clone().addmm_(&before_tanh, first);
+                self.add_product(grad_first, &before_tanh.transpose(0, 1), states);
+                self.add_product(&grad_states, &before_tanh, first);
             }
             Ok(OnePass { loss: total / count, grad_states })
         })
@@ -123,15 +124,25 @@ impl LabelAttention {
         // dP = g A, in the place of A; dS = dP (P - (logit - b)), in the place of P.
         let grad_products = attention.g_mul_(&grad_logits.unsqueeze(1));
         let grad_scores = products.g_sub_(&scores.unsqueeze(1)).g_mul_(&grad_products);
-        let _ = block(&gradients.third).addmm_(&grad_products, &note.states);
-        let _ = block(&gradients.second).addmm_(&grad_scores, &note.projected);
-        let _ = note.grad_states.shallow_clone().addmm_(&grad_products.transpose(0, 1), &block(&self.third));
-        let _ =
-            note.grad_projected.shallow_clone().addmm_(&grad_scores.transpose(0, 1), &block(&self.second));
+        let (grad_products, grad_scores) = (self.low(&grad_products), self.low(&grad_scores));
+        self.add_product(&block(&gradients.third), &grad_products, &note.states);
+        self.add_product(&block(&gradients.second), &grad_scores, &note.projected);
+        self.add_product(&note.grad_states, &grad_products.transpose(0, 1), &block(&self.third));
+        self.add_product(&note.grad_projected, &grad_scores.transpose(0, 1), &block(&self.second));
         loss.elementwise(&logits, &targets).sum(logits.kind())
     }
 
-    /// `A` and `P` [L,T] and the logits without bias [L] of a block of labels.
+    /// `sum += a b`, with `sum` in fp32 whatever the product is computed in.
+    fn add_product(&self, sum: &Tensor, a: &Tensor, b: &Tensor) {
+        let mut sum = sum.shallow_clone();
+        let _ = match self.precision {
+            Precision::Fp32 => sum.addmm_(a, b),
+            Precision::Bf16 => sum.g_add_(&self.low(a).matmul(&self.low(b))),
+        };
+    }
+
+    /// `A` and `P` [L,T] and the logits without bias [L] of a block of labels, all fp32; `states` and `projected` are
+    /// in the number format of matrix products.
     fn score_block(
         &self,
         states: &Tensor,
@@ -140,8 +151,11 @@ impl LabelAttention {
         length: i64,
     ) -> (Tensor, Tensor, Tensor) {
         let block = |tensor: &Tensor| tensor.narrow(0, start, length);
-        let attention = block(&self.second).matmul(&projected.transpose(0, 1)).softmax(-1, None);
-        let products = block(&self.third).matmul(&states.transpose(0, 1));
+        let product = |weights: &Tensor, states: &Tensor| {
+            widened(self.low(&block(weights)).matmul(&states.transpose(0, 1)))
+        };
+        let attention = product(&self.second, projected).softmax(-1, None);
+        let products = product(&self.third, states);
         let scores = (&attention * &products).sum_dim_intlist(-1, false, None);
         (attention, products, scores)
     }
@@ -156,7 +170,7 @@ impl LabelAttention {
     }
 }
 
-/// The parts of a batch that belong to one note, as views.
+/// The parts of a batch that belong to one note: views, but for `states` and `projected` where they were cast.
 struct Note {
     states: Tensor,
     projected: Tensor,
