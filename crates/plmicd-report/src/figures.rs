@@ -1,32 +1,158 @@
-//! The figures: training loss, dev metrics by epoch, F1 over the threshold.
+//! The figures as specifications for Plotly, each with its numbers as a table for those who cannot see it.
 
-use plmicd_data::{Thresholds, TrainingHistory};
+use plmicd_data::{SplitEvaluation, Thresholds, TrainingHistory};
+use plmicd_pipeline::StageError;
 use serde::Serialize;
+use serde_json::{Value, json};
 
-use crate::chart::{Chart, Mark, Scale, Series};
+use crate::data_set::{Row, Table};
 use crate::headline::metric_title;
+use crate::privacy::{Privacy, thousands};
 
 /// A figure of the page.
 #[derive(Debug, Serialize)]
 pub(crate) struct Figure {
-    pub svg: String,
+    /// Unique on the page.
+    pub id: &'static str,
+    pub title: String,
     pub caption: String,
+    /// `{"data": [...], "layout": {...}}`, safe inside a script element.
+    pub spec: String,
+    pub table: Table,
 }
 
 /// Losses that span more than this factor are drawn on a logarithmic axis.
 const LOG_FROM: f64 = 20.0;
 /// Lines in the figure of dev metrics, at most.
 const DEV_LINES: usize = 3;
+/// Rows of a figure's table, at most: the shape, not every point.
+const TABLE_ROWS: usize = 12;
 
-/// All figures that the inputs allow.
-pub(crate) fn figures(training: Option<&TrainingHistory>, thresholds: &Thresholds) -> Vec<Figure> {
+/// The Plotly library as it stands in the page.
+pub(crate) fn library() -> Result<&'static str, StageError> {
+    static SOURCES: std::sync::LazyLock<String> = std::sync::LazyLock::new(plotly::Plot::offline_js_sources);
+    // The crate gives several libraries, each in a script element; the first is Plotly.
+    let start = SOURCES.find('>').map(|at| at + 1);
+    let script = start.and_then(|start| {
+        let end = SOURCES[start..].find("</script>")?;
+        SOURCES.get(start..start + end)
+    });
+    script.ok_or_else(|| StageError::failed("the plotting library is not where it is expected"))
+}
+
+/// All figures that the inputs allow; `split` is the last one evaluated.
+pub(crate) fn figures(
+    training: Option<&TrainingHistory>,
+    thresholds: &Thresholds,
+    split: Option<(&str, &SplitEvaluation)>,
+    privacy: Privacy,
+) -> Vec<Figure> {
     let mut figures = Vec::new();
     if let Some(training) = training {
         figures.extend(loss(training));
+        figures.extend(learning_rate(training));
         figures.extend(dev_metrics(training));
     }
     figures.extend(threshold(thresholds));
+    if let Some((title, result)) = split {
+        figures.extend(precision_recall(title, result));
+        figures.extend(frequency(title, result, privacy));
+        figures.extend(calibration(title, result));
+    }
     figures
+}
+
+/// A named line or set of points.
+struct Series {
+    name: String,
+    points: Vec<(f64, f64)>,
+    mode: &'static str,
+    dash: &'static str,
+}
+
+impl Series {
+    fn line(name: impl Into<String>, points: Vec<(f64, f64)>) -> Self {
+        Self { name: name.into(), points, mode: "lines", dash: "solid" }
+    }
+
+    fn dotted(name: impl Into<String>, points: Vec<(f64, f64)>) -> Self {
+        Self { name: name.into(), points, mode: "lines+markers", dash: "solid" }
+    }
+
+    fn mark(name: impl Into<String>, point: (f64, f64)) -> Self {
+        Self { name: name.into(), points: vec![point], mode: "markers", dash: "solid" }
+    }
+
+    fn trace(&self) -> Value {
+        let marker = if self.mode == "markers" {
+            json!({"size": 11, "symbol": "diamond"})
+        } else {
+            json!({"size": 6})
+        };
+        json!({
+            "type": "scatter", "name": escaped(&self.name), "mode": self.mode,
+            "x": self.points.iter().map(|point| point.0).collect::<Vec<_>>(),
+            "y": self.points.iter().map(|point| point.1).collect::<Vec<_>>(),
+            "line": {"dash": self.dash, "width": 2}, "marker": marker,
+        })
+    }
+}
+
+/// A figure of lines, with a table of evenly chosen points.
+fn lines(
+    id: &'static str,
+    title: &str,
+    caption: String,
+    axes: (&str, &str),
+    y_axis: Value,
+    series: &[Series],
+) -> Option<Figure> {
+    let longest = series.iter().max_by_key(|series| series.points.len()).filter(|s| !s.points.is_empty())?;
+    let mut layout = json!({"xaxis": {"title": {"text": axes.0}}, "yaxis": {"title": {"text": axes.1}}});
+    if let (Some(own), Some(more)) = (layout["yaxis"].as_object_mut(), y_axis.as_object()) {
+        own.extend(more.clone());
+    }
+    let data: Vec<Value> = series.iter().map(Series::trace).collect();
+    let step = longest.points.len().div_ceil(TABLE_ROWS).max(1);
+    let last = longest.points.len() - 1;
+    let chosen = (0..longest.points.len()).filter(|at| at % step == 0 || *at == last);
+    let rows = chosen.map(|at| {
+        let x = longest.points[at].0;
+        let value = |series: &Series| {
+            let point = series.points.iter().find(|point| point.0 == x);
+            point.map_or_else(|| "–".to_owned(), |point| number(point.1))
+        };
+        Row { title: number(x), cells: series.iter().map(value).collect() }
+    });
+    Some(Figure {
+        id,
+        title: title.to_owned(),
+        caption,
+        spec: spec(&data, &layout),
+        table: Table {
+            caption: format!("{title}: points by {}", axes.0),
+            columns: series.iter().map(|series| series.name.clone()).collect(),
+            rows: rows.collect(),
+        },
+    })
+}
+
+/// JSON that cannot end the script element it stands in.
+fn spec(data: &[Value], layout: &Value) -> String {
+    json!({"data": data, "layout": layout}).to_string().replace('<', "\\u003c").replace('>', "\\u003e")
+}
+
+/// Plotly reads a few tags in names: none of them comes from data.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+fn number(value: f64) -> String {
+    match value {
+        value if value.fract() == 0.0 && value.abs() >= 1.0 => format!("{value:.0}"),
+        value if value != 0.0 && value.abs() < 1e-3 => format!("{value:.2e}"),
+        value => format!("{value:.4}"),
+    }
 }
 
 fn loss(training: &TrainingHistory) -> Option<Figure> {
@@ -41,17 +167,21 @@ fn loss(training: &TrainingHistory) -> Option<Figure> {
     let losses = || series.iter().flat_map(|series| series.points.iter().map(|point| point.1));
     let (lowest, highest) = (losses().reduce(f64::min)?, losses().reduce(f64::max)?);
     let logarithmic = lowest > 0.0 && highest / lowest > LOG_FROM;
-    let chart = Chart {
-        title: "Loss",
-        x_label: "optimizer step",
-        y_label: "loss",
-        x_scale: Scale::Linear,
-        y_scale: if logarithmic { Scale::Log } else { Scale::LinearFromZero },
-        series,
-        marks: Vec::new(),
+    let (axis, note) = if logarithmic {
+        (json!({"type": "log"}), " Logarithmic axis.")
+    } else {
+        (json!({"rangemode": "tozero"}), "")
     };
-    let axis = if logarithmic { " Logarithmic axis." } else { "" };
-    Some(Figure { svg: chart.svg(), caption: format!("Mean binary cross-entropy.{axis}") })
+    let caption = format!("Mean loss over notes and codes.{note}");
+    lines("loss", "Loss", caption, ("optimizer step", "loss"), axis, &series)
+}
+
+fn learning_rate(training: &TrainingHistory) -> Option<Figure> {
+    let points = training.steps.iter().map(|record| (record.step as f64, record.learning_rate)).collect();
+    let series = [Series::line("learning rate", points)];
+    let axis = json!({"rangemode": "tozero", "exponentformat": "power"});
+    let caption = "Of the encoder, with its warm-up and decay.".to_owned();
+    lines("learning-rate", "Learning rate", caption, ("optimizer step", "learning rate"), axis, &series)
 }
 
 fn dev_metrics(training: &TrainingHistory) -> Option<Figure> {
@@ -62,7 +192,7 @@ fn dev_metrics(training: &TrainingHistory) -> Option<Figure> {
     let is_share = |name: &&String| {
         training.epochs.iter().all(|epoch| epoch.dev.get(*name).is_none_or(|v| (0.0..=1.0).contains(v)))
     };
-    let series: Vec<Series> = names
+    let mut series: Vec<Series> = names
         .into_iter()
         .filter(|name| *name != "threshold" && *name != "loss" && is_share(name))
         .take(DEV_LINES)
@@ -75,20 +205,12 @@ fn dev_metrics(training: &TrainingHistory) -> Option<Figure> {
         })
         .collect();
     let best = series.first()?.points.iter().find(|point| point.0 == f64::from(training.best_epoch)).copied();
-    let marks = best.map(|(x, y)| Mark { x, y, label: format!("kept: epoch {}", training.best_epoch) });
-    let chart = Chart {
-        title: "Dev metrics",
-        x_label: "epoch",
-        y_label: "dev value",
-        x_scale: Scale::Linear,
-        y_scale: Scale::LinearFromZero,
-        series,
-        marks: marks.into_iter().collect(),
-    };
+    series.extend(best.map(|point| Series::mark(format!("kept: epoch {}", training.best_epoch), point)));
     let stopped = if training.stopped_early { " Training stopped early." } else { "" };
     let caption =
         format!("After each epoch; the weights of epoch {} were kept.{stopped}", training.best_epoch);
-    Some(Figure { svg: chart.svg(), caption })
+    let axis = json!({"rangemode": "tozero"});
+    lines("dev-metrics", "Dev metrics", caption, ("epoch", "dev value"), axis, &series)
 }
 
 fn threshold(thresholds: &Thresholds) -> Option<Figure> {
@@ -96,29 +218,132 @@ fn threshold(thresholds: &Thresholds) -> Option<Figure> {
     let mean: Vec<_> =
         thresholds.curve.iter().filter_map(|point| Some((point.threshold, point.macro_f1?))).collect();
     let by_mean = thresholds.objective == "macro_f1";
-    let chosen = if by_mean { &mean } else { &micro };
-    let mark = chosen.iter().find(|point| point.0 == thresholds.threshold).map(|&(x, y)| Mark {
-        x,
-        y,
-        label: format!("F1 {y:.3} at {x:.3}"),
-    });
+    let curve = if by_mean { &mean } else { &micro };
+    let chosen = curve.iter().find(|point| point.0 == thresholds.threshold).copied();
     let mut series =
         vec![Series::line("Micro F1", micro), Series::line("Macro F1, mean over all codes", mean)];
     series.retain(|series| !series.points.is_empty());
-    series.first()?;
-    let chart = Chart {
-        title: "Choice of the threshold",
-        x_label: "decision threshold",
-        y_label: "dev F1",
-        x_scale: Scale::Unit,
-        y_scale: Scale::LinearFromZero,
-        series,
-        marks: mark.into_iter().collect(),
-    };
+    if let Some((x, y)) = chosen {
+        series.push(Series::mark(format!("chosen: F1 {y:.3} at {x:.3}"), (x, y)));
+    }
+    for (name, title) in [("plm_icd", "PLM-ICD's grid"), ("edin", "Edin's grid")] {
+        if let Some(choice) = thresholds.grids.get(name) {
+            series.push(Series::mark(title, (choice.threshold, choice.dev_micro_f1)));
+        }
+    }
     let why = match thresholds.objective.as_str() {
         "micro_f1" => "It maximises micro F1 on dev.",
         "macro_f1" => "It maximises the mean of the codes' F1 on dev.",
+        "instance_f1" => "It maximises instance F1 on dev.",
         _ => "It was given.",
     };
-    Some(Figure { svg: chart.svg(), caption: format!("Threshold {:.4}. {why}", thresholds.threshold) })
+    let stable = thresholds.stability.as_ref().map_or_else(String::new, |stability| {
+        format!(
+            " On other notes of the same kind it would lie between {:.3} and {:.3} (95 %).",
+            stability.threshold.low, stability.threshold.high
+        )
+    });
+    let caption = format!("Threshold {:.4}. {why}{stable}", thresholds.threshold);
+    let axis = json!({"rangemode": "tozero"});
+    lines("threshold", "Choice of the threshold", caption, ("decision threshold", "dev F1"), axis, &series)
+}
+
+fn precision_recall(split: &str, result: &SplitEvaluation) -> Option<Figure> {
+    let points = result.precision_recall.iter().map(|point| (point.recall, point.precision)).collect();
+    let mut series = vec![Series::line("all codes", points)];
+    if let (Some(recall), Some(precision)) =
+        (result.metrics.get("micro_recall"), result.metrics.get("micro_precision"))
+    {
+        series.push(Series::mark("at the decision rule", (*recall, *precision)));
+    }
+    let area = result.metrics.get("micro_average_precision").copied().unwrap_or(0.0);
+    let caption = format!("Over all pairs of notes and codes of {split}; average precision {area:.3}.");
+    let axis = json!({"range": [0, 1.02]});
+    let title = "Precision over recall";
+    lines("precision-recall", title, caption, ("recall", "precision"), axis, &series)
+}
+
+/// F1 of codes by how often training saw them, as bars.
+fn frequency(split: &str, result: &SplitEvaluation, privacy: Privacy) -> Option<Figure> {
+    let shown: Vec<_> = result
+        .frequency_bins
+        .iter()
+        .filter(|bin| bin.labels_present > 0 && privacy.shows(bin.positives))
+        .collect();
+    if shown.is_empty() {
+        return None;
+    }
+    let names: Vec<String> = shown.iter().map(|bin| bin.name()).collect();
+    let bars = |title: &str, metric: &str| {
+        let values: Vec<f64> =
+            shown.iter().map(|bin| bin.metrics.get(metric).copied().unwrap_or(0.0)).collect();
+        json!({"type": "bar", "name": title, "x": names, "y": values})
+    };
+    let data = [bars("Micro F1", "micro_f1"), bars("Macro F1, codes present", "macro_f1_present_labels")];
+    let layout = json!({
+        "barmode": "group", "xaxis": {"title": {"text": "train notes of the code"}, "type": "category"},
+        "yaxis": {"title": {"text": "F1"}, "range": [0, 1]},
+    });
+    let cell = |bin: &plmicd_data::FrequencyBin, metric: &str| {
+        bin.metrics.get(metric).map_or_else(|| "–".to_owned(), |value| format!("{value:.4}"))
+    };
+    let rows = shown.iter().map(|bin| Row {
+        title: bin.name(),
+        cells: vec![
+            thousands(bin.labels),
+            thousands(bin.labels_present),
+            privacy.count(bin.positives),
+            cell(bin, "micro_f1"),
+            cell(bin, "macro_f1_present_labels"),
+            cell(bin, "macro_auc"),
+        ],
+    });
+    let columns = ["Codes", "Present", "Pairs", "Micro F1", "Macro F1, present", "Macro AUC"];
+    Some(Figure {
+        id: "frequency",
+        title: "F1 by frequency in train".to_owned(),
+        caption: format!("Codes of {split} by the number of train notes that have them."),
+        spec: spec(&data, &layout),
+        table: Table {
+            caption: "Codes by their train notes".to_owned(),
+            columns: columns.map(str::to_owned).to_vec(),
+            rows: rows.collect(),
+        },
+    })
+}
+
+fn calibration(split: &str, result: &SplitEvaluation) -> Option<Figure> {
+    let bins = result.calibration.bins.iter().filter(|bin| bin.pairs > 0);
+    let points: Vec<(f64, f64)> = bins.map(|bin| (bin.mean_score, bin.share_true)).collect();
+    if points.is_empty() {
+        return None;
+    }
+    let ideal =
+        Series { name: "ideal".to_owned(), points: vec![(0.0, 0.0), (1.0, 1.0)], mode: "lines", dash: "dot" };
+    let series = [Series::dotted("share that is true", points), ideal];
+    let caption = format!(
+        "Pairs of {split} by score: expected calibration error {:.4}, Brier score {:.4}.",
+        result.calibration.expected_calibration_error, result.calibration.brier
+    );
+    let axis = json!({"range": [0, 1.02]});
+    lines("calibration", "Calibration", caption, ("mean score", "share that is true"), axis, &series)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_library_is_the_plotting_library() {
+        let library = library().expect("embedded");
+        assert!(library.len() > 1_000_000 && library[..400].contains("plotly.js"));
+        assert!(!library.contains("</script"));
+    }
+
+    #[test]
+    fn no_name_leaves_its_script_element() {
+        let name = "</script><script>alert(1)</script>";
+        let spec = spec(&[Series::line(name, vec![(0.0, 1.0)]).trace()], &json!({}));
+        assert!(!spec.contains('<') && !spec.contains('>'), "{spec}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use plmicd_data::{Evaluation, Split};
+use plmicd_data::{Evaluation, Interval, Split};
 use serde::Serialize;
 
 /// Metrics side by side: `headline.json`.
@@ -44,6 +44,8 @@ pub struct HeadlineRow {
     pub title: String,
     /// A value a column, `None` where it is undefined.
     pub values: Vec<Option<f64>>,
+    /// The 95 % bootstrap interval of each, where there is one.
+    pub intervals: Vec<Option<[f64; 2]>>,
 }
 
 /// Metrics at the top, in this order; the places of `@k` are filled with those evaluated.
@@ -66,9 +68,11 @@ impl Headline {
     pub(crate) fn of(title: &str, evaluation: &Evaluation) -> Self {
         let mut columns = Vec::new();
         let mut values: Vec<&BTreeMap<String, f64>> = Vec::new();
+        let mut intervals: Vec<Option<&BTreeMap<String, Interval>>> = Vec::new();
         for (&split, result) in &evaluation.splits {
             columns.push(HeadlineColumn { title: split_title(split).to_owned(), split, of: "model" });
             values.push(&result.metrics);
+            intervals.push(Some(&result.intervals));
         }
         if let Some((&split, result)) = evaluation.splits.last_key_value()
             && let Some(baseline) = &result.baseline_frequent_codes
@@ -76,11 +80,16 @@ impl Headline {
             let title = format!("Frequent codes, {split}");
             columns.push(HeadlineColumn { title, split, of: "frequent_codes" });
             values.push(baseline);
+            intervals.push(None);
         }
         let row = |name: &str| HeadlineRow {
             name: name.to_owned(),
             title: metric_title(name),
             values: values.iter().map(|metrics| metrics.get(name).copied()).collect(),
+            intervals: intervals
+                .iter()
+                .map(|intervals| intervals.and_then(|found| found.get(name)).map(|i| [i.low, i.high]))
+                .collect(),
         };
         let mut names: Vec<&str> =
             values.iter().flat_map(|metrics| metrics.keys().map(String::as_str)).collect();
@@ -94,7 +103,7 @@ impl Headline {
             names.iter().filter(fits).map(|name| row(name)).collect::<Vec<_>>()
         });
         Self {
-            schema: 1,
+            schema: 2,
             title: title.to_owned(),
             objective: evaluation.objective.clone(),
             threshold: evaluation.threshold,
@@ -171,6 +180,8 @@ pub(crate) fn metric_title(name: &str) -> String {
         "macro_auc_labels" => "Codes in macro AUC",
         "r_precision" => "R-precision",
         "mean_average_precision" => "Mean average precision",
+        "micro_average_precision" => "Average precision, all pairs",
+        "macro_average_precision" => "Average precision, mean over codes present",
         "loss" => "Loss",
         other => return other.replace('_', " "),
     }
@@ -183,6 +194,14 @@ pub(crate) fn show(name: &str, value: Option<f64>) -> String {
         None => "–".to_owned(),
         Some(value) if name.ends_with("_labels") && value >= 2.0 => format!("{value:.0}"),
         Some(value) => format!("{value:.4}"),
+    }
+}
+
+/// A value with its interval, as shown: `0.5980 [0.5921, 0.6043]`.
+pub(crate) fn show_with(name: &str, value: Option<f64>, interval: Option<[f64; 2]>) -> String {
+    match interval {
+        Some([low, high]) => format!("{} [{low:.4}, {high:.4}]", show(name, value)),
+        None => show(name, value),
     }
 }
 

@@ -6,12 +6,12 @@
 //! | `headline.rs` | which metrics are shown, under which titles |
 //! | `codes.rs` | the best and the worst codes |
 //! | `data_set.rs` | tables of notes and tokens |
-//! | `figures.rs`, `chart/` | loss, dev metrics and threshold curves as SVG |
+//! | `figures.rs`, `templates/figures.js` | the figures, drawn by Plotly |
+//! | `published.rs` | published results to stand beside ours |
 //! | `privacy.rs` | what a report on restricted data may show |
 //! | `page.rs`, `templates/` | the HTML page |
 //! | `text.rs` | Markdown, plain text and JSON |
 
-mod chart;
 mod codes;
 mod config;
 mod data_set;
@@ -19,6 +19,7 @@ mod figures;
 mod headline;
 mod page;
 mod privacy;
+mod published;
 mod sources;
 mod text;
 
@@ -40,6 +41,10 @@ pub mod file {
     pub const MARKDOWN: &str = "report.md";
     /// The metrics table as plain text, for terminals.
     pub const TEXT: &str = "headline.txt";
+    /// The metrics table as CSV.
+    pub const CSV: &str = "report.csv";
+    /// The metrics table as LaTeX.
+    pub const LATEX: &str = "report.tex";
     /// The metrics table as JSON.
     pub const JSON: &str = "headline.json";
 }
@@ -48,7 +53,7 @@ impl Stage for Report {
     type Config = ReportConfig;
 
     const NAME: &'static str = "report";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const OUTPUT: &'static str = kind::REPORT;
     const SCHEMA: u32 = 1;
     const SUMMARY: &'static str = "write the report: metrics table, curves, data set, codes";
@@ -75,6 +80,8 @@ impl Stage for Report {
         let out = context.output_dir();
         fs_err::write(out.join(file::HTML), page)?;
         fs_err::write(out.join(file::MARKDOWN), text::markdown(&headline))?;
+        fs_err::write(out.join(file::CSV), text::csv(&headline))?;
+        fs_err::write(out.join(file::LATEX), text::latex(&headline))?;
         fs_err::write(out.join(file::TEXT), text::plain(&headline))?;
         write_json(&out.join(file::JSON), &headline)
             .map_err(|error| StageError::because("writing the headline", error))?;

@@ -1,16 +1,20 @@
-//! The HTML page. Everything the template inserts is escaped, but for the style sheet and the figures, which
-//! are made here (the figures escape their own text).
+//! The HTML page. Everything the template inserts is escaped, but for the style sheet, the scripts and the figures'
+//! specifications, which are made here (the specifications escape their own text).
+
+use std::collections::BTreeMap;
 
 use minijinja::{Environment, Value, context};
+use plmicd_data::SplitEvaluation;
 use plmicd_pipeline::StageError;
 use serde::Serialize;
 
 use crate::codes::Codes;
 use crate::config::ReportConfig;
 use crate::data_set::{self, Row, Table};
-use crate::figures::{Figure, figures};
-use crate::headline::{Headline, HeadlineRow, show, split_title};
+use crate::figures::{figures, library};
+use crate::headline::{Headline, HeadlineRow, show, show_with, split_title};
 use crate::privacy::thousands;
+use crate::published;
 use crate::sources::Sources;
 
 /// The name decides the escaping: `.html` escapes.
@@ -34,11 +38,21 @@ pub(crate) fn render(
     environment.set_trim_blocks(true);
     environment.set_lstrip_blocks(true);
     environment.add_template(TEMPLATE, include_str!("../templates/report.html")).map_err(broken)?;
-    let figures: Vec<Value> = figures(sources.training.as_ref(), &sources.thresholds)
+    let last = sources.evaluation.splits.last_key_value();
+    let named = last.map(|(split, result)| (split.as_str(), result));
+    let figures: Vec<Value> = figures(sources.training.as_ref(), &sources.thresholds, named, sources.privacy)
         .into_iter()
-        .map(|Figure { svg, caption }| context! { svg => Value::from_safe_string(svg), caption })
+        .map(|figure| {
+            context! {
+                id => figure.id, title => figure.title, caption => figure.caption, table => figure.table,
+                spec => Value::from_safe_string(figure.spec),
+            }
+        })
         .collect();
-    let per_code_split = sources.evaluation.splits.last_key_value().map(|(split, _)| split_title(*split));
+    let per_code_split = last.map(|(split, _)| split_title(*split));
+    let published = config.published.as_deref().and_then(published::find).map(|row| {
+        context! { title => row.title, source => row.source, table => published::table(row, headline) }
+    });
     let page = environment
         .get_template(TEMPLATE)
         .map_err(broken)?
@@ -52,6 +66,11 @@ pub(crate) fn render(
             at_half => at_half(sources),
             baseline => sources.evaluation.baseline,
             figures,
+            published,
+            parts => last.map_or_else(Vec::new, |(_, result)| parts(result)),
+            resamples => sources.evaluation.resamples,
+            library => Value::from_safe_string(library()?.to_owned()),
+            script => Value::from_safe_string(include_str!("../templates/figures.js").to_owned()),
             data_set => data_set::tables(
                 sources.privacy,
                 sources.corpus.as_ref(),
@@ -75,7 +94,12 @@ fn table(caption: &str, headline: &Headline, rows: &[HeadlineRow], with_names: b
             .iter()
             .map(|row| Row {
                 title: title(row),
-                cells: row.values.iter().map(|value| show(&row.name, *value)).collect(),
+                cells: row
+                    .values
+                    .iter()
+                    .zip(&row.intervals)
+                    .map(|(value, interval)| show_with(&row.name, *value, *interval))
+                    .collect(),
             })
             .collect(),
     }
@@ -91,14 +115,44 @@ fn tiles(headline: &Headline) -> Vec<Tile> {
     let wanted = ["micro_f1", "macro_f1_present_labels", "micro_auc", "precision_at_8"];
     let tile = |name: &str| {
         let row = headline.rows.iter().find(|row| row.name == name)?;
-        let note = match baseline.and_then(|at| row.values[at]) {
-            Some(value) => format!("frequent codes: {}", show(name, Some(value))),
-            None => String::new(),
-        };
+        let mut notes = Vec::new();
+        notes.extend(row.intervals[at].map(|[low, high]| format!("{low:.3} to {high:.3}")));
+        let other = baseline.and_then(|at| row.values[at]);
+        notes.extend(other.map(|value| format!("frequent codes: {}", show(name, Some(value)))));
+        let note = notes.join("; ");
         let title = format!("{}, {}", row.title, split.to_lowercase());
         Some(Tile { title, value: show(name, row.values[at]), note })
     };
     wanted.into_iter().filter_map(tile).collect()
+}
+
+/// The last split by kind of code and by level.
+fn parts(result: &SplitEvaluation) -> Vec<Table> {
+    let names = [
+        "micro_f1",
+        "micro_precision",
+        "micro_recall",
+        "macro_f1_caml",
+        "macro_f1_all_labels",
+        "macro_f1_present_labels",
+    ];
+    let table = |caption: &str, parts: &BTreeMap<String, BTreeMap<String, f64>>| Table {
+        caption: caption.to_owned(),
+        columns: parts.keys().map(|name| name.replace('_', " ")).collect(),
+        rows: names
+            .iter()
+            .map(|name| Row {
+                title: crate::headline::metric_title(name),
+                cells: parts.values().map(|part| show(name, part.get(*name).copied())).collect(),
+            })
+            .collect(),
+    };
+    let tables = [
+        ("Diagnoses and procedures", &result.systems),
+        ("At the level of categories and chapters", &result.levels),
+    ];
+    let tables = tables.into_iter().filter(|(_, parts)| !parts.is_empty());
+    tables.map(|(caption, parts)| table(caption, parts)).collect()
 }
 
 /// The metrics that depend on the threshold, at 0.5.

@@ -1,4 +1,4 @@
-//! The metrics table as Markdown and as plain text.
+//! The metrics table as Markdown, CSV, LaTeX and plain text.
 
 use crate::headline::{Headline, HeadlineRow, show};
 
@@ -36,6 +36,59 @@ pub(crate) fn plain(headline: &Headline) -> String {
         text.push_str(out.trim_end());
         text.push('\n');
     }
+    text
+}
+
+/// Comma-separated: a line a metric, with the bounds of its interval; full precision, empty where undefined.
+pub(crate) fn csv(headline: &Headline) -> String {
+    let mut text = "metric".to_owned();
+    for column in &headline.columns {
+        let name = format!("{} {}", column.split, column.of).replace(' ', "_");
+        text.push_str(&format!(",{name},{name}_low,{name}_high"));
+    }
+    text.push('\n');
+    for row in &headline.all_rows {
+        text.push_str(&row.name);
+        for (value, interval) in row.values.iter().zip(&row.intervals) {
+            let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
+            let [low, high] = interval.map_or([None, None], |[low, high]| [Some(low), Some(high)]);
+            text.push_str(&format!(",{},{},{}", number(*value), number(low), number(high)));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// A `tabular` for a paper: percentages with one decimal, as the field prints them.
+pub(crate) fn latex(headline: &Headline) -> String {
+    let escape = |text: &str| {
+        let mut out = String::new();
+        for letter in text.chars() {
+            match letter {
+                '&' | '%' | '$' | '#' | '_' | '{' | '}' => out.extend(['\\', letter]),
+                '\\' => out.push_str("\\textbackslash{}"),
+                '~' => out.push_str("\\textasciitilde{}"),
+                '^' => out.push_str("\\textasciicircum{}"),
+                '\n' | '\r' => out.push(' '),
+                other => out.push(other),
+            }
+        }
+        out
+    };
+    let columns: Vec<String> = headline.columns.iter().map(|column| escape(&column.title)).collect();
+    let mut text = format!("% {}\n", escape(&headline.title));
+    text.push_str(&format!("\\begin{{tabular}}{{l{}}}\n\\hline\n", "r".repeat(columns.len())));
+    text.push_str(&format!("Metric (\\%) & {} \\\\\n\\hline\n", columns.join(" & ")));
+    for row in &headline.rows {
+        let value = |value: &Option<f64>| match value {
+            Some(value) if row.name.ends_with("_labels") && *value >= 2.0 => format!("{value:.0}"),
+            Some(value) => format!("{:.1}", 100.0 * value),
+            None => "--".to_owned(),
+        };
+        let cells: Vec<String> = row.values.iter().map(value).collect();
+        text.push_str(&format!("{} & {} \\\\\n", escape(&row.title), cells.join(" & ")));
+    }
+    text.push_str("\\hline\n\\end{tabular}\n");
     text
 }
 

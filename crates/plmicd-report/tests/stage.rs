@@ -1,12 +1,15 @@
 //! The stage on small artifacts: what the page holds, and what it must never hold.
 
+#![allow(clippy::print_stderr)] // a skipped test says why
+
 use std::collections::BTreeMap;
 
 use camino::Utf8PathBuf;
 use plmicd_data::{
-    CodeResult, CodeSystem, CorpusStats, CurvePoint, EpochRecord, Evaluation, Exclusion, FrequentCodes,
-    Split, SplitEvaluation, SplitStats, StepRecord, Summary, Thresholds, TokenSplitStats, TokenStats,
-    TrainingHistory, kind, write_per_code,
+    Calibration, CodeResult, CodeSystem, CorpusStats, CurvePoint, EpochRecord, Evaluation, Exclusion,
+    FrequencyBin, FrequentCodes, Interval, PrecisionRecallPoint, ReliabilityBin, Split, SplitEvaluation,
+    SplitStats, StepRecord, Summary, Thresholds, TokenSplitStats, TokenStats, TrainingHistory, kind,
+    write_per_code,
 };
 use plmicd_pipeline::{Input, Interrupt, NoEvents, Runtime, Stage, StageContext, StageError};
 use plmicd_report::{Report, ReportConfig};
@@ -16,7 +19,11 @@ const ATTACK: &str = "<script>alert(1)</script> & \"quotes\" <img src=x onerror=
 fn metrics(value: f64) -> BTreeMap<String, f64> {
     let names = ["micro_f1", "macro_f1_caml", "macro_f1_all_labels", "macro_f1_present_labels", "micro_auc"];
     let at = ["precision_at_5", "precision_at_8", "precision_at_15", "precision_at_8_edin"];
-    names.iter().chain(&at).map(|name| ((*name).to_owned(), value)).collect()
+    let mut metrics: BTreeMap<String, f64> =
+        names.iter().chain(&at).map(|name| ((*name).to_owned(), value)).collect();
+    metrics.insert("micro_average_precision".to_owned(), 0.7);
+    metrics.extend([("micro_precision".to_owned(), 0.8), ("micro_recall".to_owned(), 0.6)]);
+    metrics
 }
 
 fn code(index: usize, positives: u64) -> CodeResult {
@@ -70,11 +77,45 @@ impl Inputs {
             metrics: metrics(value),
             metrics_at_half: metrics(value / 2.0),
             baseline_frequent_codes: baseline.map(metrics),
+            intervals: BTreeMap::from([(
+                "micro_f1".to_owned(),
+                Interval { low: 0.64, high: 0.67, standard_error: 0.01 },
+            )]),
+            frequency_bins: (0..6)
+                .map(|bin| FrequencyBin {
+                    at_least: [0, 1, 6, 11, 51, 101][bin],
+                    at_most: [Some(0), Some(5), Some(10), Some(50), Some(100), None][bin],
+                    labels: 70,
+                    labels_present: 5,
+                    positives: 8 * (1 + bin as u64),
+                    metrics: metrics(value),
+                })
+                .collect(),
+            levels: BTreeMap::from([("chapter".to_owned(), metrics(0.9))]),
+            calibration: Calibration {
+                expected_calibration_error: 0.02,
+                brier: 0.01,
+                bins: (0..15)
+                    .map(|bin| ReliabilityBin {
+                        pairs: 100,
+                        mean_score: f64::from(bin) / 15.0,
+                        share_true: f64::from(bin) / 16.0,
+                    })
+                    .collect(),
+            },
+            precision_recall: (1..=100)
+                .map(|at| PrecisionRecallPoint {
+                    score: 1.0 - f64::from(at) / 100.0,
+                    precision: 1.0 - (f64::from(at) / 110.0).powi(3),
+                    recall: f64::from(at) / 100.0,
+                })
+                .collect(),
             ..SplitEvaluation::default()
         };
         let evaluation = Evaluation {
             threshold: 0.37,
             objective: "micro_f1".to_owned(),
+            resamples: 1000,
             splits: BTreeMap::from([
                 (Split::Dev, split(0.6789, None)),
                 (Split::Test, split(0.6543, Some(0.2468))),
@@ -125,6 +166,7 @@ impl Inputs {
         let training = TrainingHistory {
             seed: 1,
             epochs: epochs.collect(),
+            midway: Vec::new(),
             steps: steps.collect(),
             best_epoch: 11,
             stopped_early: true,
@@ -221,19 +263,106 @@ fn blake3_of(name: &str) -> String {
     format!("{:064x}", name.bytes().fold(0u128, |hash, byte| hash * 257 + u128::from(byte)))
 }
 
+/// The specifications of the page's figures.
+fn figures(page: &str) -> Vec<serde_json::Value> {
+    page.split("<script type=\"application/json\"")
+        .skip(1)
+        .map(|rest| {
+            let text = &rest[rest.find('>').unwrap() + 1..rest.find("</script>").unwrap()];
+            serde_json::from_str(text).unwrap()
+        })
+        .collect()
+}
+
+/// The page without the plotting library, which is nobody's to check here.
+fn without_library(page: &str) -> String {
+    let start = page.find("<script>").unwrap();
+    let end = start + page[start..].find("</script>").unwrap();
+    assert!(end - start > 1_000_000);
+    format!("{}{}", &page[..start], &page[end..])
+}
+
+#[test]
+fn a_published_result_stands_beside_ours() {
+    let inputs = Inputs::new();
+    let config =
+        ReportConfig { published: Some("plm-icd/mimic3-full".to_owned()), ..ReportConfig::default() };
+    assert!(Report::check(&config, &[]).is_empty());
+    inputs.run_with(&config, &["evaluation", "thresholds"]).unwrap();
+    let page = inputs.read("report.html");
+    assert!(page.contains("Beside PLM-ICD, MIMIC-III full") && page.contains("Huang et al. 2022"));
+    assert!(page.contains("<td>0.598</td><td>+0.0563</td>"), "0.6543 beside 0.598");
+    let unknown = ReportConfig { published: Some("plm-icd/mimic9".to_owned()), ..ReportConfig::default() };
+    let issues = Report::check(&unknown, &[]);
+    assert!(issues[0].path == "published" && issues[0].message.contains("plm-icd/mimic3-full"));
+}
+
+#[test]
+fn tables_are_there_for_papers_and_spreadsheets() {
+    let inputs = Inputs::new();
+    inputs.run();
+    let csv = inputs.read("report.csv");
+    let mut lines = csv.lines();
+    assert!(lines.next().unwrap().starts_with("metric,dev_model,dev_model_low,dev_model_high,test_model,"));
+    assert!(csv.contains("\nmicro_f1,0.6789,0.64,0.67,0.6543,0.64,0.67,0.2468,,\n"), "{csv}");
+    let latex = inputs.read("report.tex");
+    assert!(latex.contains("Micro F1 & 67.9 & 65.4 & 24.7 \\\\\n"), "{latex}");
+    assert!(latex.contains("\\begin{tabular}{lrrr}") && latex.contains("\\{\\{ 7"), "{latex}");
+}
+
+/// Opens the page in a browser without a screen: its scripts must run through, and every figure must be drawn.
+#[test]
+fn the_figures_are_drawn_without_script_errors() {
+    let found = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(|name| {
+        let asked = std::process::Command::new(name).arg("--version").output();
+        asked.is_ok_and(|output| output.status.success())
+    });
+    let Some(browser) = found else {
+        eprintln!("skipped: no Chromium is installed");
+        return;
+    };
+    let inputs = Inputs::new();
+    inputs.run();
+    let page = inputs.dir.join("out/report.html");
+    let output = std::process::Command::new(browser)
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0"])
+        .args(["--virtual-time-budget=20000", "--dump-dom", "--window-size=1200,900"])
+        .arg(format!("--user-data-dir={}", inputs.dir.join("profile")))
+        .arg(format!("file://{page}"))
+        .output()
+        .unwrap();
+    let (dom, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let errors: Vec<&str> = log.lines().filter(|line| line.contains(":CONSOLE")).collect();
+    assert!(errors.is_empty(), "{errors:#?}");
+    assert!(dom.contains("data-figures=\"7\""), "the scripts did not run through");
+    assert_eq!(dom.matches("class=\"plot js-plotly-plot\"").count(), 7, "not every figure was drawn");
+}
+
 #[test]
 fn the_page_holds_the_results() {
     let inputs = Inputs::new();
     let page = inputs.run();
-    for part in
-        ["0.6543", "0.6789", "0.2468", "F1 0.680 at 0.370", "kept: epoch 11", "123,456,789", "stopped early"]
-    {
+    for part in [
+        "0.6543",
+        "0.6789",
+        "0.2468",
+        "chosen: F1 0.680 at 0.370",
+        "kept: epoch 11",
+        "123,456,789",
+        "stopped early",
+    ] {
         assert!(page.contains(part), "no {part}");
     }
     assert!(
         page.contains(&blake3_of("model")) && page.contains("30,522") && page.contains("Condition number 38")
     );
-    assert_eq!(page.matches("<svg").count(), 3);
+    // Loss, learning rate, dev metrics, threshold, precision over recall, frequency, calibration.
+    assert_eq!(figures(&page).len(), 7);
+    for part in
+        ["[0.6400, 0.6700]", "0.640 to 0.670", "average precision 0.700", "over 100", "Brier score 0.0100"]
+    {
+        assert!(page.contains(part), "no {part}");
+    }
     // Of 36 codes with enough notes, the 15 best and the 15 worst; none of those with 5 notes.
     assert!(page.contains("004.4") && page.contains("039.9") && !page.contains("003.3"));
     assert!(page.contains("40 of 40 codes occur in test; 0 of these"));
@@ -244,16 +373,19 @@ fn markup_in_data_is_harmless() {
     let inputs = Inputs::new();
     let page = inputs.run();
     assert!(page.contains("&lt;script&gt;alert(1)"));
-    for part in ["<script", "<img", "49 | pipe"] {
+    for part in ["<script>alert", "<img", "49 | pipe"] {
         assert!(!page.contains(part), "{part} came through");
     }
+    // Every script element is one of ours: a specification each, the library, and what draws.
+    assert_eq!(page.matches("<script").count(), figures(&page).len() + 2);
     let markdown = inputs.read("report.md");
     assert!(!markdown.contains("<script") && !markdown.contains("} | pipe"), "{markdown}");
 }
 
 #[test]
 fn the_page_loads_nothing() {
-    let page = Inputs::new().run();
+    // The library names addresses that it would use for maps; the page's policy lets it connect to nothing.
+    let page = without_library(&Inputs::new().run());
     for part in ["http://", "https://", "src=\"", "@import", "url(", "<link"] {
         assert!(!page.contains(part), "{part}");
     }
@@ -286,7 +418,7 @@ fn optional_inputs_may_be_absent() {
     let inputs = Inputs::new();
     inputs.run_with(&ReportConfig::default(), &["evaluation", "thresholds"]).unwrap();
     let page = inputs.read("report.html");
-    assert_eq!(page.matches("<svg").count(), 1);
+    assert_eq!(figures(&page).len(), 4);
     assert!(!page.contains("Data set") && !page.contains("Seed"));
 }
 
@@ -295,7 +427,8 @@ fn the_headline_is_there_for_programs_and_terminals() {
     let inputs = Inputs::new();
     inputs.run();
     let json: serde_json::Value = serde_json::from_str(&inputs.read("headline.json")).unwrap();
-    assert_eq!(json["schema"], 1);
+    assert_eq!(json["schema"], 2);
+    assert_eq!(json["rows"][0]["intervals"][1], serde_json::json!([0.64, 0.67]));
     assert_eq!(json["columns"][2]["of"], "frequent_codes");
     assert_eq!(json["rows"][0]["name"], "micro_f1");
     assert_eq!(json["rows"][0]["values"], serde_json::json!([0.6789, 0.6543, 0.2468]));
