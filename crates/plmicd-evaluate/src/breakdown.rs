@@ -67,10 +67,10 @@ pub(crate) fn by_level(
     truth: &Truth,
     labels: &LabelSpace,
 ) -> BTreeMap<String, BTreeMap<String, f64>> {
-    let category = |code: &IcdCode| Some(code.category().to_owned());
-    let chapter = |code: &IcdCode| code.chapter().map(|(range, _)| range);
-    let levels: [(&str, &dyn Fn(&IcdCode) -> Option<String>); 2] =
-        [("category", &category), ("chapter", &chapter)];
+    let levels: [(&str, GroupOf); 2] = [
+        ("category", |code| Some(code.category().to_owned())),
+        ("chapter", |code| code.chapter().map(|(range, _)| range)),
+    ];
     levels
         .into_iter()
         .map(|(name, group)| {
@@ -83,8 +83,11 @@ pub(crate) fn by_level(
         .collect()
 }
 
+/// Names the group that a code belongs to, if it has one.
+type GroupOf = fn(&IcdCode) -> Option<String>;
+
 /// The group of each label and how many there are, numbered in the order of their first label.
-fn groups(labels: &[Label], group: &dyn Fn(&IcdCode) -> Option<String>) -> (Vec<u32>, usize) {
+fn groups(labels: &[Label], group: GroupOf) -> (Vec<u32>, usize) {
     let mut numbers = BTreeMap::new();
     let group_of = labels
         .iter()
