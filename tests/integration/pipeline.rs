@@ -10,11 +10,21 @@ fn a_pipeline_runs_once_and_then_only_what_a_change_touches() {
     let world = World::new();
     world.write("tiny.toml", TINY);
     let first = world.ok(&["run", "tiny.toml"]);
-    first.says(&["ran 10 stages"]).prints(&["Micro F1", "report: artifacts/latest/tiny/report/report.html"]);
+    first.says(&["ran 10 stages"]).prints(&["Micro F1", "report: artifacts/runs/", "/report.html"]);
 
     let report =
         std::fs::read_to_string(world.path("artifacts/latest/tiny/report/report.html")).expect("a report");
-    assert!(report.contains("<html") && !report.contains("src=\"http"), "a self-contained page");
+    assert!(report.contains("<html") && report.contains("default-src 'none'"), "a self-contained page");
+    let run = world.runs().pop().expect("a run");
+    let page =
+        std::fs::read_to_string(world.path(&format!("artifacts/runs/{run}/report.html"))).expect("a page");
+    for part in ["plmicd run tiny.toml", "tiny.toml:16", &world.digest("tiny.toml", "synth")] {
+        assert!(page.contains(part) && !report.contains(part), "only the run's copy tells {part}");
+    }
+    assert_eq!(mode(&world, &format!("artifacts/runs/{run}/report.html")), 0o600);
+    world.ok(&["show", "--format", "csv"]).prints(&["metric,dev_model,", "\nmicro_f1,"]);
+    world.ok(&["show", "last:report", "--format", "latex"]).prints(&["\\begin{tabular}", "Micro F1 & "]);
+    world.ok(&["show", "--format", "md"]).prints(&["| Micro F1 | "]);
     assert_eq!(mode(&world, "artifacts"), 0o700);
     let model = world.digest("tiny.toml", "finetune");
     assert_eq!(mode(&world, &format!("artifacts/objects/model/{model}/model.safetensors")), 0o400);
@@ -32,6 +42,11 @@ fn a_pipeline_runs_once_and_then_only_what_a_change_touches() {
         "finetune is cached",
     ]);
     world.ok(&["run", "tiny.toml", "--set", objective]).says(&["7 cached"]);
+    let compared = world.ok(&["compare", &run, "last", "--trials", "199"]);
+    compared.prints(&["metric", "micro_f1", "precision_at_8"]).says(&["199 trials"]);
+    world
+        .fails(2, &["compare", &run, "last:threshold"])
+        .says(&["no stage `threshold` yielded an artifact of kind evaluation"]);
 
     world.write("tiny.toml", &TINY.replace("size = 400", "size = 300"));
     assert_eq!(world.planned("hit", &["tiny.toml"]), ["synth", "preprocess"]);

@@ -118,6 +118,15 @@ impl World {
             .collect()
     }
 
+    /// The ids of all runs, oldest first.
+    pub fn runs(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.path("artifacts/runs")).expect("runs");
+        let mut ids: Vec<String> =
+            entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
+        ids.sort();
+        ids
+    }
+
     /// The digest of a node's output.
     #[track_caller]
     pub fn digest(&self, file: &str, node: &str) -> String {

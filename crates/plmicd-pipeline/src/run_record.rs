@@ -123,14 +123,20 @@ impl RunFolder {
 
     /// Writes `run.json` anew: to a temporary name, then renamed.
     pub fn save(&self) -> std::io::Result<()> {
-        let path = self.dir.join("run.json");
-        let staged = self.dir.join("run.json.new");
         let mut text = serde_json::to_string_pretty(&self.record)?;
         text.push('\n');
+        self.write("run.json", text.as_bytes()).map(|_| ())
+    }
+
+    /// Writes a file of the folder, whole or not at all, and gives its path.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> std::io::Result<Utf8PathBuf> {
+        let path = self.dir.join(name);
+        let staged = self.dir.join(format!("{name}.new"));
         private_file(&staged)
-            .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+            .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
             .map_err(|error| std::io::Error::new(error.kind(), format!("{staged}: {error}")))?;
-        fs_err::rename(&staged, &path)
+        fs_err::rename(&staged, &path)?;
+        Ok(path)
     }
 }
 

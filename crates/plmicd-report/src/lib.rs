@@ -1,4 +1,4 @@
-//! Stage `report`: one self-contained HTML file for people, and its headline as Markdown, text and JSON.
+//! Stage `report`: one self-contained HTML file for people, and its metrics table as Markdown, CSV, LaTeX, text and JSON.
 //!
 //! | module | what |
 //! |---|---|
@@ -10,7 +10,8 @@
 //! | `published.rs` | published results to stand beside ours |
 //! | `privacy.rs` | what a report on restricted data may show |
 //! | `page.rs`, `templates/` | the HTML page |
-//! | `text.rs` | Markdown, plain text and JSON |
+//! | `provenance.rs` | the part of the page that a run adds: where the results come from |
+//! | `text.rs` | Markdown, CSV, LaTeX and plain text |
 
 mod codes;
 mod config;
@@ -19,6 +20,7 @@ mod figures;
 mod headline;
 mod page;
 mod privacy;
+mod provenance;
 mod published;
 mod sources;
 mod text;
@@ -28,6 +30,7 @@ use plmicd_pipeline::{ConfigIssue, InputSpec, Stage, StageContext, StageError};
 
 pub use config::ReportConfig;
 pub use headline::{Headline, HeadlineColumn, HeadlineRow};
+pub use provenance::{MadeBy, Provenance, Setting, with_provenance};
 
 /// The stage.
 #[derive(Clone, Copy, Debug)]

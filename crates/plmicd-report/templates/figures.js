@@ -10,8 +10,8 @@
     for (const { place, spec } of figures) {
       const layout = Object.assign({
         paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink("--ink"), size: 12 },
-        margin: { l: 56, r: 12, t: 8, b: 44 }, height: 320, hovermode: "closest",
-        legend: { orientation: "h", y: -0.25, x: 0 }, colorway: ["--s0", "--s1", "--s2", "--s3", "--s4"].map(ink),
+        margin: { l: 56, r: 12, t: 8, b: 44 }, height: 330, hovermode: "closest",
+        legend: { orientation: "h", y: 0, x: 0, yref: "container", yanchor: "bottom" }, colorway: ["--s0", "--s1", "--s2", "--s3", "--s4"].map(ink),
       }, spec.layout);
       layout.xaxis = Object.assign({}, axis, spec.layout.xaxis);
       layout.yaxis = Object.assign({}, axis, spec.layout.yaxis);

@@ -79,7 +79,7 @@ pub enum Command {
     /// List past runs.
     Runs(RunsArgs),
     /// Show one run: its stages, times and results.
-    Show(RunRef),
+    Show(ShowArgs),
     /// Tell whether two evaluations differ by more than chance.
     Compare(CompareArgs),
     /// Print the log of a stage of a run.
@@ -274,10 +274,26 @@ pub struct RunsArgs {
 }
 
 #[derive(Clone, Debug, Args)]
-pub struct RunRef {
-    /// Run id, or `last`.
+pub struct ShowArgs {
+    /// Run id, or `last`; with `--format` also `RUN:STAGE`, where it has several reports.
     #[arg(default_value = "last")]
     pub run: String,
+    /// Print the metrics table of the run's report in this form, and nothing else.
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<TableFormat>,
+}
+
+/// Forms of the metrics table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum TableFormat {
+    /// Markdown, the headline metrics.
+    Md,
+    /// Comma-separated, all metrics with their intervals.
+    Csv,
+    /// A `tabular`, percentages.
+    Latex,
+    /// All metrics with their intervals.
+    Json,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -51,7 +51,7 @@ impl EventSink for Sink {
     }
 }
 
-/// Runs one planned node here.
+/// Runs one planned node here. Gives the run's folder back.
 pub fn run(
     pipeline: &Pipeline,
     planned: &Planned,
@@ -59,7 +59,7 @@ pub fn run(
     sources: &Sources<'_>,
     world: &World<'_>,
     folder: Option<RunFolder>,
-) -> Result<(), Failure> {
+) -> Result<Option<RunFolder>, Failure> {
     let terminal = world.terminal;
     let node = planned.node.as_str();
     let threads = pipeline.node(node).map_or(1, |n| n.runtime.thread_count());
@@ -95,7 +95,7 @@ pub fn run(
                 let verb = if cached { "cached" } else { "made" };
                 terminal.say(&format!("{node}: {verb} {} {}", record.kind, record.artifact.short()));
             }
-            Ok(())
+            Ok(sink.folder.map(|folder| folder.into_inner().unwrap_or_else(|e| e.into_inner())))
         }
         Err(NodeError::Interrupted) => {
             sink.send(Event::Interrupted);
@@ -139,15 +139,39 @@ fn node_record(
     }
 }
 
+/// What is worth knowing of this process and machine, though it decides no result.
 fn provenance(threads: usize) -> Provenance {
-    let facts = [
+    let mut system = sysinfo::System::new();
+    system.refresh_memory();
+    system.refresh_cpu_list(sysinfo::CpuRefreshKind::nothing());
+    let mut facts = vec![
         ("program", json!(format!("plmicd {}", env!("CARGO_PKG_VERSION")))),
         ("commit", json!(option_env!("PLMICD_COMMIT"))),
         ("started", json!(jiff::Timestamp::now().to_string())),
         ("threads", json!(threads)),
         ("system", json!(format!("{} {}", std::env::consts::OS, std::env::consts::ARCH))),
+        ("cpu", json!(system.cpus().first().map(|cpu| cpu.brand().trim().to_owned()))),
+        ("memory", json!(system.total_memory())),
+        ("gpus", json!(gpus())),
     ];
+    #[cfg(feature = "torch")]
+    facts.push(("libtorch", json!(format!("libtorch {}", plmicd_torch::libtorch_version()))));
     Provenance(facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+}
+
+/// Models of the NVIDIA GPUs, as the driver's own files name them; whether one was used is a matter of the runtime's
+/// `device`.
+fn gpus() -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir("/proc/driver/nvidia/gpus") else { return Vec::new() };
+    let mut models: Vec<String> = entries
+        .filter_map(|entry| std::fs::read_to_string(entry.ok()?.path().join("information")).ok())
+        .filter_map(|text| {
+            let line = text.lines().find_map(|line| line.strip_prefix("Model:"))?;
+            Some(line.trim().to_owned())
+        })
+        .collect();
+    models.sort();
+    models
 }
 
 /// Says where a panic happened, and not what: a message of the standard library may quote the text it was working

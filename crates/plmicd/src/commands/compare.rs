@@ -81,29 +81,9 @@ fn read(dir: &Utf8PathBuf, split: Split) -> Result<(LabelSpace, NoteOutcomes), F
 
 /// The folder of an evaluation: of a run, of one of its stages, or by digest.
 fn find(store: &Store, name: &str) -> Result<Utf8PathBuf, Failure> {
-    let (run, node) = match name.split_once(':') {
-        Some((run, node)) => (run, Some(node)),
-        None => (name, None),
-    };
-    if let Ok(record) = runs::find(store, run) {
-        let evaluations: Vec<_> = record
-            .nodes
-            .iter()
-            .filter(|(name, _)| node.is_none_or(|node| node == *name))
-            .filter_map(|(name, node)| Some((name, node.artifact.as_ref()?)))
-            .filter(|(_, (artifact_kind, _))| artifact_kind == kind::EVALUATION)
-            .collect();
-        return match evaluations.as_slice() {
-            [(_, (artifact_kind, digest))] => Ok(store.object_dir(artifact_kind, *digest)),
-            [] => Err(Failure::usage(format!("run {} yielded no evaluation", record.id))),
-            several => {
-                let names: Vec<String> =
-                    several.iter().map(|(name, _)| format!("{}:{name}", record.id)).collect();
-                let message =
-                    format!("run {} has several evaluations\nhint: {}", record.id, names.join(", "));
-                Err(Failure::usage(message))
-            }
-        };
+    let run = name.split_once(':').map_or(name, |(run, _)| run);
+    if runs::find(store, run).is_ok() {
+        return runs::artifact_of(store, name, kind::EVALUATION);
     }
     let found = store.resolve(name)?;
     if found.kind != kind::EVALUATION {

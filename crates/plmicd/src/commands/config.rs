@@ -63,7 +63,8 @@ fn show(pipeline: &Pipeline) -> String {
     lines.join("\n")
 }
 
-fn flatten(path: &str, value: &Value, visit: &mut dyn FnMut(&str, &Value)) {
+/// Visits every leaf of a config: its dotted path and its value.
+pub fn flatten(path: &str, value: &Value, visit: &mut dyn FnMut(&str, &Value)) {
     match value {
         Value::Object(map) => {
             for (key, value) in map {

@@ -5,6 +5,7 @@ mod compare;
 mod config;
 mod doctor;
 mod plan;
+mod report_page;
 mod run;
 mod runs;
 mod synth;

@@ -10,7 +10,7 @@ use plmicd_pipeline::run_record::{Outcome, RunFolder, RunRecord};
 use plmicd_pipeline::source::Sources;
 
 use crate::cli::{PlanArgs, PlanFormat, RunArgs};
-use crate::commands::{World, plan as plan_command};
+use crate::commands::{World, plan as plan_command, report_page};
 use crate::failure::{Failure, chain, exit};
 use crate::node_process;
 use crate::ui::progress::Progress;
@@ -59,7 +59,11 @@ fn run_only(
     };
     // The parent of a supervised child keeps the record of the run.
     let folder = if args.supervised { None } else { Some(new_folder(args, pipeline, store)?) };
-    node_process::run(pipeline, planned, store, &sources, world, folder)
+    let folder = node_process::run(pipeline, planned, store, &sources, world, folder)?;
+    match folder {
+        Some(folder) => report_page::write(world, pipeline, store, &sources, &folder),
+        None => Ok(()),
+    }
 }
 
 /// The folder of a new run.
@@ -121,6 +125,7 @@ fn run_all(world: &World<'_>, args: &RunArgs, pipeline: &Pipeline, store: &Store
     let finished = jiff::Timestamp::now();
     folder.record.finished = Some(finished.to_string());
     folder.save()?;
+    report_page::write(world, pipeline, store, &sources, &folder)?;
     summary(world, store, &folder.record, finished.duration_since(started).as_secs_f64())
 }
 

@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use camino::Utf8PathBuf;
 use comfy_table::{Table, presets};
 use plmicd_artifact::{ArtifactRef, Store};
 use plmicd_data::kind;
 use plmicd_pipeline::Event;
 use plmicd_pipeline::run_record::{self, NodeRecord, Outcome, RunRecord};
+use plmicd_report::file;
 
-use crate::cli::{LogsArgs, RunRef, RunsArgs};
-use crate::commands::World;
+use crate::cli::{LogsArgs, RunsArgs, ShowArgs, TableFormat};
+use crate::commands::{World, report_page};
 use crate::failure::Failure;
 use crate::ui::text;
 
@@ -68,8 +70,19 @@ fn result(record: &RunRecord) -> &'static str {
 }
 
 /// One run.
-pub fn show(world: &World<'_>, args: &RunRef) -> Result<(), Failure> {
+pub fn show(world: &World<'_>, args: &ShowArgs) -> Result<(), Failure> {
     let store = world.store()?;
+    if let Some(format) = args.format {
+        let file = match format {
+            TableFormat::Md => file::MARKDOWN,
+            TableFormat::Csv => file::CSV,
+            TableFormat::Latex => file::LATEX,
+            TableFormat::Json => file::JSON,
+        };
+        let table = fs_err::read_to_string(artifact_of(&store, &args.run, kind::REPORT)?.join(file))?;
+        world.terminal.print(table.trim_end());
+        return Ok(());
+    }
     let record = find(&store, &args.run)?;
     if world.terminal.json {
         world.terminal.print_json(&record);
@@ -138,15 +151,11 @@ pub fn print_results(world: &World<'_>, store: &Store, record: &RunRecord) {
             continue;
         }
         let dir = store.object_dir(artifact_kind, *digest);
-        if let Ok(text) = fs_err::read_to_string(dir.join("headline.txt")) {
+        if let Ok(text) = fs_err::read_to_string(dir.join(file::TEXT)) {
             world.terminal.print(&format!("\n{}", text.trim_end()));
         }
-        let latest = store.root().join("latest").join(&record.pipeline).join(name).join("report.html");
-        // A later run may have moved `latest` on.
-        let own = dir.join("report.html");
-        let same =
-            latest.canonicalize_utf8().is_ok_and(|path| own.canonicalize_utf8().is_ok_and(|own| path == own));
-        let path = if same { latest } else { own };
+        let page = report_page::place(store, record, name);
+        let path = if page.is_file() { page } else { dir.join(file::HTML) };
         world.terminal.print(&format!("\nreport: {path}"));
     }
 }
@@ -206,6 +215,42 @@ pub fn logs(world: &World<'_>, args: &LogsArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The folder of the artifact of this kind that `RUN` or `RUN:STAGE` yielded; it has to be the only one.
+pub fn artifact_of(store: &Store, name: &str, wanted: &str) -> Result<Utf8PathBuf, Failure> {
+    let (run, node) = match name.split_once(':') {
+        Some((run, node)) => (run, Some(node)),
+        None => (name, None),
+    };
+    let record = find(store, run)?;
+    let found: Vec<_> = record
+        .nodes
+        .iter()
+        .filter(|(name, _)| node.is_none_or(|node| node == *name))
+        .filter_map(|(name, node)| Some((name, node.artifact.as_ref()?)))
+        .filter(|(_, (artifact_kind, _))| artifact_kind == wanted)
+        .collect();
+    match found.as_slice() {
+        [(_, (artifact_kind, digest))] => Ok(store.object_dir(artifact_kind, *digest)),
+        [] => Err(Failure::usage(match node {
+            Some(node) => {
+                format!("in run {} no stage `{node}` yielded an artifact of kind {wanted}", record.id)
+            }
+            None => format!("run {} yielded no artifact of kind {wanted}", record.id),
+        })),
+        several => {
+            let names: Vec<String> = several.iter().map(|(name, _)| format!("{run}:{name}")).collect();
+            let message = format!(
+                "run {} has {} artifacts of kind {wanted}\nhint: {}",
+                record.id,
+                several.len(),
+                names.join(", ")
+            );
+            Err(Failure::usage(message))
+        }
+    }
+}
+
+/// The run called `run`, or the last one.
 pub fn find(store: &Store, run: &str) -> Result<RunRecord, Failure> {
     let ids = run_record::list(store)?;
     let id = match run {

@@ -1,0 +1,164 @@
+//! The report page of a run: the artifact's page with what only the run knows, kept in the run's folder.
+
+use camino::Utf8PathBuf;
+use plmicd_artifact::{ActionRecord, Store};
+use plmicd_data::kind;
+use plmicd_pipeline::pipeline::Pipeline;
+use plmicd_pipeline::plan::{Decision, Selection, plan};
+use plmicd_pipeline::run_record::{Outcome, RunFolder, RunRecord};
+use plmicd_pipeline::source::Sources;
+use plmicd_report::{MadeBy, Provenance, Setting, file, with_provenance};
+use serde_json::Value;
+
+use super::config::flatten;
+use crate::commands::World;
+use crate::failure::Failure;
+use crate::ui::text;
+
+/// Where the page of a report node lies, if the run wrote one.
+pub fn place(store: &Store, record: &RunRecord, node: &str) -> Utf8PathBuf {
+    store.runs_dir().join(&record.id).join(page_name(node))
+}
+
+fn page_name(node: &str) -> String {
+    format!("{node}.html")
+}
+
+/// Writes the pages of the reports that this run made. A run that found everything in the store gets them too, but
+/// not a sweep: the pages of its reports are in the folders of the runs that made them.
+pub fn write(
+    world: &World<'_>,
+    pipeline: &Pipeline,
+    store: &Store,
+    sources: &Sources<'_>,
+    folder: &RunFolder,
+) -> Result<(), Failure> {
+    for (name, node) in &folder.record.nodes {
+        let wanted = match node.outcome {
+            Outcome::Done => true,
+            Outcome::Cached => pipeline.sweep.is_none(),
+            Outcome::Failed | Outcome::Interrupted | Outcome::NotRun => false,
+        };
+        match &node.artifact {
+            Some((artifact_kind, digest)) if wanted && artifact_kind == kind::REPORT => {
+                let page = store.object_dir(artifact_kind, *digest).join(file::HTML);
+                let page = fs_err::read_to_string(page)?;
+                let known = provenance(world, pipeline, store, sources, &folder.record, name)?;
+                folder.write(&page_name(name), with_provenance(&page, &known).as_bytes())?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// What is known of the nodes a report comes from. A node whose record is gone is left out.
+fn provenance(
+    world: &World<'_>,
+    pipeline: &Pipeline,
+    store: &Store,
+    sources: &Sources<'_>,
+    record: &RunRecord,
+    report: &str,
+) -> Result<Provenance, Failure> {
+    let selection = Selection { until: Some(report.to_owned()), ..Selection::default() };
+    let planned = plan(pipeline, &selection, store, &world.registry, sources)?;
+    let mut facts = vec![
+        ("Program".to_owned(), record.program.clone()),
+        ("Pipeline".to_owned(), record.pipeline.clone()),
+        ("Run".to_owned(), record.id.clone()),
+        ("Started".to_owned(), record.started.clone()),
+    ];
+    facts.extend(record.finished.clone().map(|time| ("Finished".to_owned(), time)));
+    let mut known = Provenance { command: command(record), facts, stages: Vec::new(), settings: Vec::new() };
+    for planned in &planned.nodes {
+        let Decision::Hit(made) = &planned.decision else { continue };
+        known.stages.push(made_by(&planned.node, made));
+        let Some(node) = pipeline.node(&planned.node) else { continue };
+        flatten("", &node.config.full, &mut |path, value| {
+            let place = pipeline.config_place(&node.name, path).unwrap_or_else(|| "default".to_owned());
+            known.settings.push(Setting {
+                node: node.name.clone(),
+                name: path.to_owned(),
+                value: value.to_string(),
+                place,
+            });
+        });
+    }
+    Ok(known)
+}
+
+/// The command line that makes the results again, as a shell reads it.
+fn command(record: &RunRecord) -> String {
+    let mut words = vec!["plmicd".to_owned(), "run".to_owned()];
+    words.extend(record.file.as_ref().map(|file| shell_word(file.as_str())));
+    words.extend(record.overrides.iter().map(|value| format!("--set {}", shell_word(value))));
+    words.join(" ")
+}
+
+fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@+".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+fn made_by(node: &str, made: &ActionRecord) -> MadeBy {
+    let fact = |name: &str| made.provenance.get(name);
+    let words = |name: &str| fact(name).and_then(Value::as_str).map(str::to_owned);
+    let inputs = fact("inputs").and_then(Value::as_object).into_iter().flatten().map(|(slot, input)| {
+        let word = |name: &str| input.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        (slot.clone(), word("from"), word("digest"))
+    });
+    let threads = fact("threads").and_then(Value::as_u64).map(|threads| match threads {
+        1 => "1 thread".to_owned(),
+        threads => format!("{threads} threads"),
+    });
+    let memory = fact("memory").and_then(Value::as_u64).map(text::bytes);
+    let commit = words("commit").map(|commit| format!("commit {}", commit.get(..12).unwrap_or(&commit)));
+    let gpus = fact("gpus").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    let machine: Vec<String> = [words("cpu"), threads, memory]
+        .into_iter()
+        .flatten()
+        .chain(gpus.map(str::to_owned))
+        .chain([words("system"), words("libtorch"), words("program"), commit].into_iter().flatten())
+        .collect();
+    MadeBy {
+        name: node.to_owned(),
+        stage: made.stage.clone(),
+        kind: made.kind.clone(),
+        digest: made.artifact.to_string(),
+        inputs: inputs.collect(),
+        started: words("started").map_or_else(String::new, |time| to_the_second(&time)),
+        took: fact("seconds").and_then(Value::as_f64).map(text::duration).unwrap_or_default(),
+        machine: machine.join(", "),
+    }
+}
+
+/// `2026-11-24T03:22:33.77310623Z` as `2026-11-24 03:22:33 UTC`.
+fn to_the_second(time: &str) -> String {
+    match time.parse::<jiff::Timestamp>() {
+        Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        Err(_) => time.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_survive_the_shell() {
+        assert_eq!(shell_word("pipelines/demo.toml"), "pipelines/demo.toml");
+        assert_eq!(shell_word("a = 1"), "'a = 1'");
+        assert_eq!(shell_word("it's"), r"'it'\''s'");
+        assert_eq!(shell_word(""), "''");
+    }
+
+    #[test]
+    fn times_are_shown_to_the_second() {
+        assert_eq!(to_the_second("2026-11-24T03:22:33.77310623Z"), "2026-11-24 03:22:33 UTC");
+        assert_eq!(to_the_second("yesterday"), "yesterday");
+    }
+}
