@@ -38,7 +38,7 @@ doctor: build ## Tell what was found on this machine, and how to mend what is mi
 
 ## Running
 
-STAGES := preprocess vocabulary tokenize pretrain finetune predict import-scores threshold evaluate report
+STAGES := preprocess vocabulary tokenize pretrain finetune predict import-scores threshold evaluate report sweep-report
 
 .PHONY: demo all $(STAGES) plan status explain gc verify
 demo: build ## Run the whole pipeline on synthetic notes and show the result.
@@ -55,6 +55,7 @@ import-scores: build ## Run PIPELINE up to the predictions of other programs.
 threshold: build ## Run PIPELINE up to the decision threshold.
 evaluate: build ## Run PIPELINE up to the metrics.
 report: build ## Run PIPELINE up to the report.
+sweep-report: build ## Run the sweep PIPELINE up to its table.
 $(STAGES):
 	@$(RUN) --until $@ $(ARGS)
 plan: build ## Show what would run, and why.

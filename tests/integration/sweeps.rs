@@ -18,6 +18,11 @@ seeds = [1, 2]
 stages.finetune.config.max_length = 64
 [sweep.axes.length.t128]
 stages.finetune.config.max_length = 128
+[sweep.collect.table]
+stage = "sweep-report"
+inputs.evaluations = "evaluate"
+config.metrics = ["micro_f1", "precision_at_5"]
+config.baseline = "t64"
 "#;
 
 fn world() -> World {
@@ -38,14 +43,28 @@ fn digests(world: &World) -> Vec<(String, String)> {
 #[test]
 fn a_sweep_shares_what_its_cells_have_in_common() {
     let world = world();
-    world.ok(&["plan", "sweep.toml"]).says(&["4 cells of 2 variants: 25 nodes", "would be 40"]);
+    world.ok(&["plan", "sweep.toml"]).says(&["4 cells of 2 variants: 26 nodes", "would be 40"]);
     let options = ["--jobs", "2", "--resources", "cpu=2"];
-    world.ok(&[&["run", "sweep.toml"][..], &options].concat()).says(&["ran 25 stages"]);
-    world.ok(&["run", "sweep.toml"]).says(&["all 25 stages cached"]);
+    world.ok(&[&["run", "sweep.toml"][..], &options].concat()).says(&["ran 26 stages"]);
+    world.ok(&["run", "sweep.toml"]).says(&["all 26 stages cached"]);
+    // The table: t64 beside t128, two seeds each, and the reports of all four.
+    let csv = world.ok(&["show", "last:table", "--format", "csv"]).stdout;
+    let rows: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(rows.len(), 5, "{csv}");
+    assert_eq!(rows[1][..3], ["t128", "micro_f1", "2"]);
+    assert!(rows[1][4].parse::<f64>().is_ok() && rows[1][5].parse::<f64>().is_ok(), "deviation and p: {csv}");
+    assert_eq!((rows[3][0], rows[3][5]), ("t64", ""), "the baseline is not compared with itself");
+    let first = &world.runs()[0];
+    let page = fs::read_to_string(world.path(&format!("artifacts/runs/{first}/table.html"))).expect("a page");
+    for cell in ["t64+s1", "t64+s2", "t128+s1", "t128+s2"] {
+        let link = format!("report@{cell}.html");
+        assert!(page.contains(&format!("href=\"{link}\"")), "{link}");
+        assert!(world.path(&format!("artifacts/runs/{first}/{link}")).is_file());
+    }
     // One more seed: only what it changes is left.
     world
         .ok(&["plan", "sweep.toml", "--set", "sweep.seeds=[1,2,3]"])
-        .says(&["25 of 35 cached", "one after the other, from past runs"]);
+        .says(&["25 of 36 cached", "one after the other, from past runs"]);
 }
 
 /// Stands in for Slurm: each task runs at once, one after the other.
@@ -83,7 +102,7 @@ fn a_submitted_sweep_gives_what_a_local_run_gives() {
     };
     submit();
     let tasks = fs::read_to_string(world.path("tasks")).expect("tasks");
-    assert_eq!(tasks.lines().count(), 25, "{tasks}");
+    assert_eq!(tasks.lines().count(), 26, "{tasks}");
     assert!(tasks.lines().all(|line| line.starts_with("0 --parsable")), "{tasks}");
     assert!(tasks.contains("--dependency=afterany:4:5 --partition=any 06-finetune.sbatch"), "{tasks}");
     assert_eq!(digests(&world), digests(&local));

@@ -86,8 +86,7 @@ pub struct Comparison {
     pub p_value: f64,
 }
 
-/// Paired approximate randomisation (Noreen 1989; Yeh 2000): in each trial the systems' outputs are exchanged, note by
-/// note, with probability 1/2. `p = (n + 1) / (trials + 1)`, where `n` trials differ at least as much as the systems do.
+/// [`compare_replicates`] for one run of each system.
 ///
 /// # Panics
 /// If the tables are not of the same notes and labels; the caller compares their ids.
@@ -98,35 +97,62 @@ pub fn compare(
     trials: usize,
     seed: u64,
 ) -> Vec<Comparison> {
-    assert_eq!(first.num_notes(), second.num_notes(), "the same notes");
-    assert_eq!(first.truth().num_labels(), second.truth().num_labels(), "the same labels");
-    let names = if second.ranks().is_some() { first.names(ks) } else { second.names(ks) };
-    let (a, b) = (first.values(ks), second.values(ks));
+    compare_replicates(&[first], &[second], ks, trials, seed)
+}
+
+/// Paired approximate randomisation (Noreen 1989; Yeh 2000) of the means over replicates: in each trial the systems'
+/// outputs for a note, those of all replicates together, are exchanged with probability 1/2. `p = (n + 1) / (trials +
+/// 1)`, where `n` trials differ at least as much as the systems do. Empty without replicates.
+///
+/// # Panics
+/// If there are not as many of one as of the other, or if the tables are not of the same notes and labels; the
+/// caller compares their ids.
+pub fn compare_replicates(
+    first: &[&NoteTable],
+    second: &[&NoteTable],
+    ks: &[usize],
+    trials: usize,
+    seed: u64,
+) -> Vec<Comparison> {
+    assert_eq!(first.len(), second.len(), "pairs of replicates");
+    let tables = || first.iter().chain(second).copied();
+    let Some(one) = tables().next() else { return Vec::new() };
+    for other in tables() {
+        assert_eq!(one.num_notes(), other.num_notes(), "the same notes");
+        assert_eq!(one.truth().num_labels(), other.truth().num_labels(), "the same labels");
+    }
+    // What all of them have: tables without scores lack the ranked metrics, which come last.
+    let names = tables().map(|table| table.names(ks)).min_by_key(Vec::len).unwrap_or_default();
+    let mean = |tables: &[&NoteTable]| mean_of(tables.iter().map(|table| table.values(ks)));
+    let (a, b) = (mean(first), mean(second));
     // Equal differences computed in another order may differ in the last place.
     const SLACK: f64 = 1e-12;
     let zero = || vec![0u64; names.len()];
+    let tallies = |tables: &[&NoteTable]| tables.iter().map(|t| Tally::new(t, ks)).collect::<Vec<_>>();
     let counts = (0..trials as u64)
         .into_par_iter()
         .fold(
-            || (zero(), Tally::new(first, ks), Tally::new(second, ks)),
-            |(mut counts, mut one, mut other), trial| {
-                one.clear();
-                other.clear();
+            || (zero(), tallies(first), tallies(second)),
+            |(mut counts, mut ones, mut others), trial| {
+                ones.iter_mut().chain(&mut others).for_each(Tally::clear);
                 let mut random = Random::new(seed, trial);
                 let mut bits = 0;
-                for note in 0..first.num_notes() {
+                for note in 0..one.num_notes() {
                     if note % 64 == 0 {
                         bits = random.next();
                     }
-                    let (x, y) = if bits >> (note % 64) & 1 == 0 { (first, second) } else { (second, first) };
-                    one.add(x, note, 1);
-                    other.add(y, note, 1);
+                    let exchange = bits >> (note % 64) & 1 == 1;
+                    let (x, y) = if exchange { (second, first) } else { (first, second) };
+                    x.iter().zip(&mut ones).for_each(|(table, tally)| tally.add(table, note, 1));
+                    y.iter().zip(&mut others).for_each(|(table, tally)| tally.add(table, note, 1));
                 }
-                let values = one.values().into_iter().zip(other.values());
-                for ((count, (x, y)), (a, b)) in counts.iter_mut().zip(values).zip(a.iter().zip(&b)) {
+                let x = mean_of(ones.iter_mut().map(Tally::values));
+                let y = mean_of(others.iter_mut().map(Tally::values));
+                for ((count, (x, y)), (a, b)) in counts.iter_mut().zip(x.iter().zip(&y)).zip(a.iter().zip(&b))
+                {
                     *count += u64::from((x - y).abs() >= (a - b).abs() - SLACK);
                 }
-                (counts, one, other)
+                (counts, ones, others)
             },
         )
         .map(|(counts, ..)| counts)
@@ -145,6 +171,23 @@ pub fn compare(
             p_value: (count + 1) as f64 / (trials + 1) as f64,
         })
         .collect()
+}
+
+/// The mean of lists, place by place, as long as the shortest.
+fn mean_of(lists: impl Iterator<Item = Vec<f64>>) -> Vec<f64> {
+    let mut count = 0.0f64;
+    let mut sums: Vec<f64> = Vec::new();
+    for list in lists {
+        if count == 0.0 {
+            sums = list;
+        } else {
+            sums.truncate(list.len());
+            sums.iter_mut().zip(list).for_each(|(sum, value)| *sum += value);
+        }
+        count += 1.0;
+    }
+    sums.iter_mut().for_each(|sum| *sum /= count);
+    sums
 }
 
 /// Mean and standard deviation (of the sample: divided by n - 1; 0 for one value). `None` without values.

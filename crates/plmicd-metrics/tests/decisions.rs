@@ -3,7 +3,7 @@
 use plmicd_metrics::rules::{best_instance_f1, best_top_k, micro_f1_of, per_label_thresholds, stability};
 use plmicd_metrics::{
     InstanceMetrics, LabelCounts, NoteTable, Predictions, Ranking, Rule, Scope, Scored, Truth, at_threshold,
-    best_micro_f1, bootstrap, compare, curve_thresholds, ranking_and_auc,
+    best_micro_f1, bootstrap, compare, compare_replicates, curve_thresholds, ranking_and_auc,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -154,6 +154,18 @@ fn differences_are_told_from_chance() {
         (0..400).map(|note| if note % 50 == 0 || note == 7 { vec![] } else { vec![note % 3] }).collect();
     let near = NoteTable::new(good.truth().clone(), Predictions::from_ids(3, &rows).unwrap(), None).unwrap();
     assert!(find(compare(&good, &near, &[], 999, 1), "micro_f1").p_value > 0.5);
+}
+
+#[test]
+fn replicates_count_by_their_mean() {
+    let (good, bad) = two_systems();
+    let single = compare(&good, &bad, &[], 999, 1);
+    // The same runs once more say nothing new.
+    assert_eq!(compare_replicates(&[&good, &good], &[&bad, &bad], &[], 999, 1), single);
+    // One better and one worse of each: no difference of the means, whatever the coins.
+    let level = compare_replicates(&[&good, &bad], &[&bad, &good], &[], 999, 1);
+    assert!(level.iter().all(|c| (c.first - c.second).abs() < 1e-12 && c.p_value == 1.0), "{level:?}");
+    assert!(compare_replicates(&[], &[], &[], 999, 1).is_empty());
 }
 
 #[test]

@@ -138,12 +138,12 @@ fn lines(
 }
 
 /// JSON that cannot end the script element it stands in.
-fn spec(data: &[Value], layout: &Value) -> String {
+pub(crate) fn spec(data: &[Value], layout: &Value) -> String {
     json!({"data": data, "layout": layout}).to_string().replace('<', "\\u003c").replace('>', "\\u003e")
 }
 
 /// Plotly reads a few tags in names: none of them comes from data.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 

@@ -1,4 +1,4 @@
-//! Stage `report`: one self-contained HTML file for people, and its metrics table as Markdown, CSV, LaTeX, text and JSON.
+//! Stages `report` and `sweep-report`. `report`: one self-contained HTML file for people, and its metrics table as Markdown, CSV, LaTeX, text and JSON.
 //!
 //! | module | what |
 //! |---|---|
@@ -11,6 +11,7 @@
 //! | `privacy.rs` | what a report on restricted data may show |
 //! | `page.rs`, `templates/` | the HTML page |
 //! | `provenance.rs` | the part of the page that a run adds: where the results come from |
+//! | `sweep/` | stage `sweep-report`: the variants of a sweep side by side |
 //! | `text.rs` | Markdown, CSV, LaTeX and plain text |
 
 mod codes;
@@ -23,6 +24,7 @@ mod privacy;
 mod provenance;
 mod published;
 mod sources;
+mod sweep;
 mod text;
 
 use plmicd_data::{kind, write_json};
@@ -31,6 +33,7 @@ use plmicd_pipeline::{ConfigIssue, InputSpec, Stage, StageContext, StageError};
 pub use config::ReportConfig;
 pub use headline::{Headline, HeadlineColumn, HeadlineRow};
 pub use provenance::{MadeBy, Provenance, Setting, with_provenance};
+pub use sweep::{SweepReport, SweepReportConfig, SweepRow};
 
 /// The stage.
 #[derive(Clone, Copy, Debug)]

@@ -11,14 +11,45 @@ use serde::Serialize;
 use crate::codes::Codes;
 use crate::config::ReportConfig;
 use crate::data_set::{self, Row, Table};
-use crate::figures::{figures, library};
+use crate::figures::{Figure, figures, library};
 use crate::headline::{Headline, HeadlineRow, show, show_with, split_title};
 use crate::privacy::thousands;
 use crate::published;
 use crate::sources::Sources;
 
-/// The name decides the escaping: `.html` escapes.
-const TEMPLATE: &str = "report.html";
+/// The templates. The names decide the escaping: `.html` escapes.
+const TEMPLATES: [(&str, &str); 5] = [
+    ("report.html", include_str!("../templates/report.html")),
+    ("sweep.html", include_str!("../templates/sweep.html")),
+    ("parts.html", include_str!("../templates/parts.html")),
+    ("head.html", include_str!("../templates/head.html")),
+    ("foot.html", include_str!("../templates/foot.html")),
+];
+
+/// Fills a template with what it shows, style, library and script added.
+pub(crate) fn fill(template: &str, shown: Value) -> Result<String, StageError> {
+    let mut environment = Environment::new();
+    environment.set_trim_blocks(true);
+    environment.set_lstrip_blocks(true);
+    for (name, text) in TEMPLATES {
+        environment.add_template(name, text).map_err(broken)?;
+    }
+    let own = context! {
+        style => Value::from_safe_string(include_str!("../templates/style.css").to_owned()),
+        library => Value::from_safe_string(library()?.to_owned()),
+        script => Value::from_safe_string(include_str!("../templates/figures.js").to_owned()),
+    };
+    let template = environment.get_template(template).map_err(broken)?;
+    template.render(context! { ..shown, ..own }).map_err(broken)
+}
+
+/// A figure as the templates take it.
+pub(crate) fn figure(figure: Figure) -> Value {
+    context! {
+        id => figure.id, title => figure.title, caption => figure.caption, table => figure.table,
+        spec => Value::from_safe_string(figure.spec),
+    }
+}
 
 /// A number at the top of the page.
 #[derive(Serialize)]
@@ -34,30 +65,17 @@ pub(crate) fn render(
     sources: &Sources,
     headline: &Headline,
 ) -> Result<String, StageError> {
-    let mut environment = Environment::new();
-    environment.set_trim_blocks(true);
-    environment.set_lstrip_blocks(true);
-    environment.add_template(TEMPLATE, include_str!("../templates/report.html")).map_err(broken)?;
     let last = sources.evaluation.splits.last_key_value();
     let named = last.map(|(split, result)| (split.as_str(), result));
-    let figures: Vec<Value> = figures(sources.training.as_ref(), &sources.thresholds, named, sources.privacy)
-        .into_iter()
-        .map(|figure| {
-            context! {
-                id => figure.id, title => figure.title, caption => figure.caption, table => figure.table,
-                spec => Value::from_safe_string(figure.spec),
-            }
-        })
-        .collect();
+    let figures = figures(sources.training.as_ref(), &sources.thresholds, named, sources.privacy);
+    let figures: Vec<Value> = figures.into_iter().map(figure).collect();
     let per_code_split = last.map(|(split, _)| split_title(*split));
     let published = config.published.as_deref().and_then(published::find).map(|row| {
         context! { title => row.title, source => row.source, table => published::table(row, headline) }
     });
-    let page = environment
-        .get_template(TEMPLATE)
-        .map_err(broken)?
-        .render(context! {
-            style => Value::from_safe_string(include_str!("../templates/style.css").to_owned()),
+    fill(
+        "report.html",
+        context! {
             title => headline.title,
             restricted => sources.privacy.restricted,
             tiles => tiles(headline),
@@ -69,8 +87,6 @@ pub(crate) fn render(
             published,
             parts => last.map_or_else(Vec::new, |(_, result)| parts(result)),
             resamples => sources.evaluation.resamples,
-            library => Value::from_safe_string(library()?.to_owned()),
-            script => Value::from_safe_string(include_str!("../templates/figures.js").to_owned()),
             data_set => data_set::tables(
                 sources.privacy,
                 sources.corpus.as_ref(),
@@ -80,9 +96,8 @@ pub(crate) fn render(
             per_code_split,
             training => training(sources),
             inputs => sources.inputs,
-        })
-        .map_err(broken)?;
-    Ok(page)
+        },
+    )
 }
 
 fn table(caption: &str, headline: &Headline, rows: &[HeadlineRow], with_names: bool) -> Table {

@@ -4,9 +4,12 @@
 use minijinja::{Environment, context};
 use serde::Serialize;
 
-const TEMPLATE: &str = "provenance.html";
+/// The name decides the escaping: `.html` escapes.
+const TEMPLATE: &str = "part.html";
 /// Where the part goes; the template of the page has it once, and data cannot: it is escaped.
 const PLACE: &str = "<!-- provenance -->";
+/// Where links to the reports of a sweep's cells go.
+const LINKS: &str = "<!-- links -->";
 
 /// Everything that is known about how a report came about.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -19,6 +22,8 @@ pub struct Provenance {
     pub stages: Vec<MadeBy>,
     /// Every setting of these.
     pub settings: Vec<Setting>,
+    /// The reports of a sweep's cells: name and relative address.
+    pub links: Vec<(String, String)>,
 }
 
 /// One stage and its output.
@@ -60,12 +65,11 @@ pub fn with_provenance(page: &str, provenance: &Provenance) -> String {
     let mut environment = Environment::new();
     environment.set_trim_blocks(true);
     environment.set_lstrip_blocks(true);
-    let rendered = environment
-        .add_template(TEMPLATE, include_str!("../templates/provenance.html"))
-        .and_then(|()| environment.get_template(TEMPLATE)?.render(context! { of => provenance }));
-    match rendered {
-        Ok(part) => page.replacen(PLACE, &part, 1),
-        // The template is part of the program and tested: no input makes it fail.
-        Err(_) => page.to_owned(),
+    let part = |template| environment.render_named_str(TEMPLATE, template, context! { of => provenance });
+    match (part(include_str!("../templates/provenance.html")), part(include_str!("../templates/links.html")))
+    {
+        (Ok(own), Ok(links)) => page.replacen(PLACE, &own, 1).replacen(LINKS, &links, 1),
+        // The templates are part of the program and tested: no input makes them fail.
+        _ => page.to_owned(),
     }
 }

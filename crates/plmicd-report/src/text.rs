@@ -4,16 +4,16 @@ use crate::headline::{Headline, HeadlineRow, show};
 
 /// A Markdown table.
 pub(crate) fn markdown(headline: &Headline) -> String {
-    let titles: Vec<String> = headline.columns.iter().map(|column| cell(&column.title)).collect();
-    let mut text = format!("# {}\n\n", cell(&headline.title));
+    let titles: Vec<String> = headline.columns.iter().map(|column| markdown_cell(&column.title)).collect();
+    let mut text = format!("# {}\n\n", markdown_cell(&headline.title));
     text.push_str(&format!(
         "Decision threshold: {} ({}).\n\n",
         headline.threshold,
-        cell(&headline.objective)
+        markdown_cell(&headline.objective)
     ));
     text.push_str(&format!("| Metric | {} |\n|---|{}\n", titles.join(" | "), "---:|".repeat(titles.len())));
     for row in &headline.rows {
-        text.push_str(&format!("| {} | {} |\n", cell(&row.title), values(row).join(" | ")));
+        text.push_str(&format!("| {} | {} |\n", markdown_cell(&row.title), values(row).join(" | ")));
     }
     text
 }
@@ -25,10 +25,15 @@ pub(crate) fn plain(headline: &Headline) -> String {
     for row in &headline.rows {
         lines.push([vec![row.title.clone()], values(row)].concat());
     }
+    aligned(&lines)
+}
+
+/// Lines of cells as columns: the first to the left, the others to the right.
+pub(crate) fn aligned(lines: &[Vec<String>]) -> String {
     let width = |at: usize| lines.iter().map(|line| line[at].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..lines[0].len()).map(width).collect();
     let mut text = String::new();
-    for line in &lines {
+    for line in lines {
         let mut out = format!("{:<width$}", line[0], width = widths[0]);
         for (value, width) in line.iter().zip(&widths).skip(1) {
             out.push_str(&format!("  {value:>width$}"));
@@ -61,22 +66,8 @@ pub(crate) fn csv(headline: &Headline) -> String {
 
 /// A `tabular` for a paper: percentages with one decimal, as the field prints them.
 pub(crate) fn latex(headline: &Headline) -> String {
-    let escape = |text: &str| {
-        let mut out = String::new();
-        for letter in text.chars() {
-            match letter {
-                '&' | '%' | '$' | '#' | '_' | '{' | '}' => out.extend(['\\', letter]),
-                '\\' => out.push_str("\\textbackslash{}"),
-                '~' => out.push_str("\\textasciitilde{}"),
-                '^' => out.push_str("\\textasciicircum{}"),
-                '\n' | '\r' => out.push(' '),
-                other => out.push(other),
-            }
-        }
-        out
-    };
-    let columns: Vec<String> = headline.columns.iter().map(|column| escape(&column.title)).collect();
-    let mut text = format!("% {}\n", escape(&headline.title));
+    let columns: Vec<String> = headline.columns.iter().map(|column| latex_cell(&column.title)).collect();
+    let mut text = format!("% {}\n", latex_cell(&headline.title));
     text.push_str(&format!("\\begin{{tabular}}{{l{}}}\n\\hline\n", "r".repeat(columns.len())));
     text.push_str(&format!("Metric (\\%) & {} \\\\\n\\hline\n", columns.join(" & ")));
     for row in &headline.rows {
@@ -86,10 +77,26 @@ pub(crate) fn latex(headline: &Headline) -> String {
             None => "--".to_owned(),
         };
         let cells: Vec<String> = row.values.iter().map(value).collect();
-        text.push_str(&format!("{} & {} \\\\\n", escape(&row.title), cells.join(" & ")));
+        text.push_str(&format!("{} & {} \\\\\n", latex_cell(&row.title), cells.join(" & ")));
     }
     text.push_str("\\hline\n\\end{tabular}\n");
     text
+}
+
+/// Text that LaTeX prints as it is.
+pub(crate) fn latex_cell(text: &str) -> String {
+    let mut out = String::new();
+    for letter in text.chars() {
+        match letter {
+            '&' | '%' | '$' | '#' | '_' | '{' | '}' => out.extend(['\\', letter]),
+            '\\' => out.push_str("\\textbackslash{}"),
+            '~' => out.push_str("\\textasciitilde{}"),
+            '^' => out.push_str("\\textasciicircum{}"),
+            '\n' | '\r' => out.push(' '),
+            other => out.push(other),
+        }
+    }
+    out
 }
 
 fn values(row: &HeadlineRow) -> Vec<String> {
@@ -97,7 +104,7 @@ fn values(row: &HeadlineRow) -> Vec<String> {
 }
 
 /// Text that cannot break out of a table cell or become markup.
-fn cell(text: &str) -> String {
+pub(crate) fn markdown_cell(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {

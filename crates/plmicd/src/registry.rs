@@ -25,6 +25,7 @@ pub fn registry() -> Registry {
         .stage::<plmicd_threshold::Threshold>()
         .stage::<plmicd_evaluate::Evaluate>()
         .stage::<plmicd_report::Report>()
+        .stage::<plmicd_report::SweepReport>()
         .source(SourceKind {
             name: kind::MIMIC3,
             restricted: true,

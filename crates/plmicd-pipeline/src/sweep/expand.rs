@@ -265,7 +265,9 @@ fn collector(
         let message = format!("stage `{stage_name}` needs the input `{}`", slot.name);
         return Err(problem(message, &entry.key_origin));
     }
-    let wired: Vec<&str> = wires.iter().map(|wire| wire.key.as_str()).collect();
+    // The members as well: a stage may name them in its config.
+    let wired: Vec<&str> =
+        wires.iter().map(|wire| wire.key.as_str()).chain(inputs.keys().map(String::as_str)).collect();
     let value = |section: &str| entry.tree.get(section).map_or_else(|| json!({}), Tree::to_value);
     let config = stage.check(&value("config"), &wired).map_err(|issues| {
         issues

@@ -172,6 +172,8 @@ impl Reader {
                 self.problem("a name is made of a-z, 0-9, `-` and `_`", &entry.key_origin);
             } else if entry.key == "base" {
                 self.problem("`base` stands for the file without changes", &entry.key_origin);
+            } else if entry.key.strip_prefix('s').is_some_and(|rest| rest.parse::<u64>().is_ok()) {
+                self.problem("names such as `s1` stand for seeds", &entry.key_origin);
             } else if entry.tree.entries().is_none() {
                 self.problem(format!("`{}` is a table", entry.key), &entry.tree.origin);
             } else {

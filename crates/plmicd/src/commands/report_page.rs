@@ -24,8 +24,8 @@ fn page_name(node: &str) -> String {
     format!("{node}.html")
 }
 
-/// Writes the pages of the reports that this run made. A run that found everything in the store gets them too, but
-/// not a sweep: the pages of its reports are in the folders of the runs that made them.
+/// Writes the pages of the reports that this run made or found in the store. Of a sweep's cells only those it made: the
+/// others are in the folders of the runs that made them.
 pub fn write(
     world: &World<'_>,
     pipeline: &Pipeline,
@@ -36,7 +36,7 @@ pub fn write(
     for (name, node) in &folder.record.nodes {
         let wanted = match node.outcome {
             Outcome::Done => true,
-            Outcome::Cached => pipeline.sweep.is_none(),
+            Outcome::Cached => pipeline.sweep.is_none() || collects(pipeline, name),
             Outcome::Failed | Outcome::Interrupted | Outcome::NotRun => false,
         };
         match &node.artifact {
@@ -70,7 +70,8 @@ fn provenance(
         ("Started".to_owned(), record.started.clone()),
     ];
     facts.extend(record.finished.clone().map(|time| ("Finished".to_owned(), time)));
-    let mut known = Provenance { command: command(record), facts, stages: Vec::new(), settings: Vec::new() };
+    let links = links(pipeline, store, record, report)?;
+    let mut known = Provenance { command: command(record), facts, links, ..Provenance::default() };
     for planned in &planned.nodes {
         let Decision::Hit(made) = &planned.decision else { continue };
         known.stages.push(made_by(&planned.node, made));
@@ -86,6 +87,45 @@ fn provenance(
         });
     }
     Ok(known)
+}
+
+/// Where the reports of the cells lie that a collecting node reads from, seen from the run's folder: this run's own
+/// pages, else those of the artifacts.
+fn links(
+    pipeline: &Pipeline,
+    store: &Store,
+    record: &RunRecord,
+    report: &str,
+) -> Result<Vec<(String, String)>, Failure> {
+    let collects =
+        pipeline.node(report).is_some_and(|node| node.inputs.keys().any(|slot| slot.contains('/')));
+    let (Some(sweep), true) = (&pipeline.sweep, collects) else { return Ok(Vec::new()) };
+    let mut links = Vec::new();
+    for cell in &sweep.cells {
+        for node in cell.nodes.values() {
+            let Some(kept) = record.nodes.get(node) else { continue };
+            let Some((artifact_kind, digest)) = &kept.artifact else { continue };
+            if artifact_kind != kind::REPORT || node == report {
+                continue;
+            }
+            let address = match kept.outcome {
+                Outcome::Done => page_name(node),
+                _ => {
+                    let page = store.object_dir(artifact_kind, *digest).join(file::HTML);
+                    let inside =
+                        page.strip_prefix(store.root()).map_err(|e| Failure::usage(e.to_string()))?;
+                    format!("../../{inside}")
+                }
+            };
+            links.push((cell.cell.name(), address));
+        }
+    }
+    Ok(links)
+}
+
+/// Whether a node reads from many cells of a sweep.
+fn collects(pipeline: &Pipeline, node: &str) -> bool {
+    pipeline.node(node).is_some_and(|node| node.inputs.keys().any(|slot| slot.contains('/')))
 }
 
 /// The command line that makes the results again, as a shell reads it.

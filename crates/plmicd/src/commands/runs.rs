@@ -9,6 +9,7 @@ use plmicd_data::kind;
 use plmicd_pipeline::Event;
 use plmicd_pipeline::run_record::{self, NodeRecord, Outcome, RunRecord};
 use plmicd_report::file;
+use serde_json::Value;
 
 use crate::cli::{LogsArgs, RunsArgs, ShowArgs, TableFormat};
 use crate::commands::{World, report_page};
@@ -143,11 +144,18 @@ fn word(outcome: Outcome) -> &'static str {
     }
 }
 
-/// The metrics table and the place of the report of a run that made one.
+/// The metrics table and the place of the report of a run that made one. Of a sweep that has a table of its own, that
+/// one; the reports of its cells are named in one line.
 pub fn print_results(world: &World<'_>, store: &Store, record: &RunRecord) {
-    for (name, node) in &record.nodes {
-        let Some((artifact_kind, digest)) = &node.artifact else { continue };
-        if artifact_kind != kind::REPORT {
+    let reports: Vec<_> = record
+        .nodes
+        .iter()
+        .filter_map(|(name, node)| Some((name, node.artifact.as_ref()?)))
+        .filter(|(_, (artifact_kind, _))| artifact_kind == kind::REPORT)
+        .collect();
+    let collectors = reports.iter().filter(|(name, _)| collects(record, name)).count();
+    for (name, (artifact_kind, digest)) in &reports {
+        if collectors > 0 && !collects(record, name) {
             continue;
         }
         let dir = store.object_dir(artifact_kind, *digest);
@@ -158,6 +166,16 @@ pub fn print_results(world: &World<'_>, store: &Store, record: &RunRecord) {
         let path = if page.is_file() { page } else { dir.join(file::HTML) };
         world.terminal.print(&format!("\nreport: {path}"));
     }
+    if collectors > 0 && reports.len() > collectors {
+        let cells = reports.len() - collectors;
+        world.terminal.print(&format!("It links to the reports of {cells} cells."));
+    }
+}
+
+/// Whether a node reads from many cells of a sweep.
+fn collects(record: &RunRecord, node: &str) -> bool {
+    let inputs = record.resolved.pointer("/stages").and_then(|stages| stages.get(node)?.get("inputs"));
+    inputs.and_then(Value::as_object).is_some_and(|inputs| inputs.keys().any(|slot| slot.contains('/')))
 }
 
 /// What the unfinished runs of a pipeline last said of their nodes, on whatever machine they run: `training, 120 of

@@ -1,0 +1,120 @@
+//! The HTML page of a sweep.
+
+use minijinja::{Value, context};
+use plmicd_pipeline::{StageContext, StageError};
+use serde_json::json;
+
+use super::config::SweepReportConfig;
+use super::results::{Results, split_word};
+use super::table::Summary;
+use crate::data_set::{Row, Table};
+use crate::figures::{self, Figure};
+use crate::headline::{metric_title, show};
+use crate::page;
+
+/// Metrics with a figure of differences, at most.
+const FIGURES: usize = 4;
+
+/// Makes the page.
+pub(crate) fn render(
+    config: &SweepReportConfig,
+    context: &StageContext<'_>,
+    results: &Results,
+    summary: &Summary,
+) -> Result<String, StageError> {
+    let inputs: Vec<[String; 3]> = context
+        .inputs_of(super::INPUT)
+        .map(|(member, input)| [member.to_owned(), input.kind.clone(), input.digest.to_string()])
+        .collect();
+    let remarks: Vec<String> = results
+        .variants
+        .iter()
+        .filter_map(|variant| {
+            let why = variant.not_compared.as_ref()?;
+            Some(format!("“{}” is not compared with the baseline: {why}.", variant.title))
+        })
+        .collect();
+    page::fill(
+        "sweep.html",
+        context! {
+            title => config.title,
+            restricted => context.restricted(),
+            split => split_word(config.split),
+            results => summary.table(),
+            replicated => results.replicated(),
+            baseline => results.baseline.map(|at| results.variants[at].title.clone()),
+            trials => config.trials,
+            remarks,
+            published => summary.published(),
+            source => config.published_source,
+            figures => differences(summary).into_iter().map(page::figure).collect::<Vec<Value>>(),
+            cells => cells(config, results),
+            inputs,
+        },
+    )
+}
+
+/// Every cell with its metrics.
+fn cells(config: &SweepReportConfig, results: &Results) -> Table {
+    let rows = results.variants.iter().flat_map(|variant| &variant.cells).map(|cell| {
+        let mut cells = vec![format!("{:.4}", cell.threshold)];
+        cells.extend(config.metrics.iter().map(|name| show(name, cell.metrics.get(name).copied())));
+        Row { title: cell.name.clone(), cells }
+    });
+    let mut columns = vec!["Threshold".to_owned()];
+    columns.extend(config.metrics.iter().map(|name| metric_title(name)));
+    Table { caption: "Cells of the sweep".to_owned(), columns, rows: rows.collect() }
+}
+
+/// How far each variant is above the baseline, in points of percent, for the first metrics.
+fn differences(summary: &Summary) -> Vec<Figure> {
+    const IDS: [&str; FIGURES] = ["difference-1", "difference-2", "difference-3", "difference-4"];
+    let Some(baseline) = &summary.baseline else { return Vec::new() };
+    let Some(base) = summary.variants.iter().find(|row| row.variant == *baseline) else { return Vec::new() };
+    let others: Vec<_> = summary.variants.iter().filter(|row| row.variant != *baseline).collect();
+    let figure = |(at, id): (usize, &'static str)| {
+        let name = summary.metrics.get(at)?;
+        let base = base.values.get(at).copied()??;
+        let mut titles = Vec::new();
+        let (mut values, mut errors, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+        for row in &others {
+            let Some(value) = row.values.get(at).copied().flatten() else { continue };
+            // Variances of independent means add up.
+            let error = match (base.deviation, value.deviation) {
+                (Some(a), Some(b)) => Some(100.0 * a.hypot(b)),
+                _ => None,
+            };
+            let difference = 100.0 * (value.mean - base.mean);
+            titles.push(figures::escaped(&row.title));
+            values.push(difference);
+            errors.push(error.unwrap_or(0.0));
+            let p = value.p.map_or_else(|| "–".to_owned(), |p| format!("{p:.4}"));
+            let error = error.map_or_else(|| "–".to_owned(), |error| format!("{error:.2}"));
+            rows.push(Row { title: row.title.clone(), cells: vec![format!("{difference:+.2}"), error, p] });
+        }
+        if rows.is_empty() {
+            return None;
+        }
+        let bars = json!({
+            "type": "bar", "orientation": "h", "y": titles, "x": values,
+            "error_x": {"type": "data", "array": errors, "visible": errors.iter().any(|error| *error > 0.0)},
+        });
+        let layout = json!({
+            "xaxis": {"title": {"text": "points of percent"}, "zeroline": true},
+            "yaxis": {"type": "category", "autorange": "reversed"}, "showlegend": false,
+        });
+        Some(Figure {
+            id,
+            title: metric_title(name),
+            caption: "Difference of the means from the baseline; lines: standard deviation over seeds."
+                .to_owned(),
+            spec: figures::spec(&[bars], &layout),
+            table: Table {
+                caption: format!("Differences in {}", metric_title(name)),
+                columns: ["Difference", "Deviation", "p"].map(str::to_owned).to_vec(),
+                rows,
+            },
+        })
+    };
+    IDS.into_iter().enumerate().filter_map(figure).collect()
+}

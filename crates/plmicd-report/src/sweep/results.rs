@@ -1,0 +1,195 @@
+//! The evaluations of a sweep, gathered by variant: means and deviations over seeds, differences from the baseline.
+
+use std::collections::BTreeMap;
+
+use plmicd_data::{DataError, Evaluation, LabelSpace, NoteOutcomes, Split};
+use plmicd_metrics::{NoteTable, compare_replicates, mean_and_deviation};
+use plmicd_pipeline::{BadInput, Input, StageContext, StageError};
+
+use super::config::{SweepReportConfig, variant_and_seed};
+
+/// One evaluation.
+pub(crate) struct Cell {
+    /// Its name: variant and seed.
+    pub name: String,
+    /// Metrics of the split by name.
+    pub metrics: BTreeMap<String, f64>,
+    /// The decision threshold.
+    pub threshold: f64,
+    /// `None` where the cell has no seed of its own.
+    seed: Option<u64>,
+    /// Codes and notes; read only where variants are compared.
+    labels: Option<LabelSpace>,
+    outcomes: Option<NoteOutcomes>,
+}
+
+/// All cells of one variant.
+pub(crate) struct Variant {
+    /// As in the names of the cells.
+    pub name: String,
+    /// For people.
+    pub title: String,
+    /// Published figures, in percent.
+    pub published: BTreeMap<String, f64>,
+    /// One for each seed, ascending.
+    pub cells: Vec<Cell>,
+    /// Probability by metric of a difference from the baseline as large by chance.
+    pub p_values: BTreeMap<String, f64>,
+    /// Why it is not compared with the baseline.
+    pub not_compared: Option<String>,
+}
+
+impl Variant {
+    /// Mean and standard deviation over the seeds that have the metric.
+    pub fn summary(&self, metric: &str) -> Option<(f64, f64)> {
+        let values: Vec<f64> =
+            self.cells.iter().filter_map(|cell| cell.metrics.get(metric).copied()).collect();
+        mean_and_deviation(&values)
+    }
+}
+
+/// The variants in the order of the table.
+pub(crate) struct Results {
+    pub variants: Vec<Variant>,
+    /// The place of the variant that the others are compared with.
+    pub baseline: Option<usize>,
+}
+
+impl Results {
+    pub fn read(config: &SweepReportConfig, context: &StageContext<'_>) -> Result<Self, StageError> {
+        let mut variants: Vec<Variant> = config
+            .rows
+            .iter()
+            .map(|row| Variant {
+                name: row.variant.clone(),
+                title: row.title.clone().unwrap_or_else(|| row.variant.clone()),
+                published: row.published.clone(),
+                cells: Vec::new(),
+                p_values: BTreeMap::new(),
+                not_compared: None,
+            })
+            .collect();
+        for (member, input) in context.inputs_of(super::INPUT) {
+            let (name, seed) = variant_and_seed(member);
+            let cell = read(config, member, seed, input)?;
+            match variants.iter_mut().find(|variant| variant.name == name) {
+                Some(variant) => variant.cells.push(cell),
+                None => variants.push(Variant {
+                    name: name.to_owned(),
+                    title: name.to_owned(),
+                    published: BTreeMap::new(),
+                    cells: vec![cell],
+                    p_values: BTreeMap::new(),
+                    not_compared: None,
+                }),
+            }
+        }
+        // The check of the settings has found rows without cells, where the cells were known.
+        variants.retain(|variant| !variant.cells.is_empty());
+        variants.iter_mut().for_each(|variant| variant.cells.sort_by_key(|cell| cell.seed));
+        let baseline = variants.iter().position(|variant| variant.name == config.baseline);
+        let mut results = Self { variants, baseline };
+        results.compare(config, context)?;
+        Ok(results)
+    }
+
+    /// Whether any variant has more than one seed.
+    pub fn replicated(&self) -> bool {
+        self.variants.iter().any(|variant| variant.cells.len() > 1)
+    }
+
+    fn compare(&mut self, config: &SweepReportConfig, context: &StageContext<'_>) -> Result<(), StageError> {
+        let Some(at) = self.baseline else { return Ok(()) };
+        if config.trials == 0 {
+            return Ok(());
+        }
+        let baseline = self.variants.remove(at);
+        let all = self.variants.len() as u64;
+        for (done, variant) in self.variants.iter_mut().enumerate() {
+            context.check_interrupt()?;
+            context.progress("comparing", done as u64, Some(all), "variants");
+            match compare(config, &baseline, variant)? {
+                Ok(p_values) => variant.p_values = p_values,
+                Err(why) => variant.not_compared = Some(why),
+            }
+        }
+        self.variants.insert(at, baseline);
+        Ok(())
+    }
+}
+
+fn read(
+    config: &SweepReportConfig,
+    name: &str,
+    seed: Option<u64>,
+    input: &Input,
+) -> Result<Cell, StageError> {
+    let path = input.file(Evaluation::FILE);
+    let mut evaluation = Evaluation::read(&path).map_err(reading)?;
+    let Some(split) = evaluation.splits.remove(&config.split) else {
+        let held: Vec<&str> = evaluation.splits.keys().map(|split| split.as_str()).collect();
+        let message = format!("no results on {}; it holds {}", config.split, held.join(", "));
+        return Err(BadInput::new(path, message).into());
+    };
+    let outcomes = input.file(&NoteOutcomes::file_name(config.split));
+    let compared = config.trials > 0 && outcomes.is_file();
+    Ok(Cell {
+        name: name.to_owned(),
+        metrics: split.metrics,
+        threshold: evaluation.threshold,
+        seed,
+        labels: if compared {
+            Some(LabelSpace::read(&input.file(LabelSpace::FILE)).map_err(reading)?)
+        } else {
+            None
+        },
+        outcomes: if compared { Some(NoteOutcomes::read(&outcomes).map_err(reading)?) } else { None },
+    })
+}
+
+/// P values of the metrics that decisions and ranks decide, or why the two cannot be compared note by note.
+fn compare(
+    config: &SweepReportConfig,
+    baseline: &Variant,
+    variant: &Variant,
+) -> Result<Result<BTreeMap<String, f64>, String>, StageError> {
+    let pairs: Vec<(&Cell, &Cell)> = baseline
+        .cells
+        .iter()
+        .filter_map(|cell| Some((cell, variant.cells.iter().find(|other| other.seed == cell.seed)?)))
+        .collect();
+    let Some((anchor, _)) = pairs.first() else { return Ok(Err("no seed in common".to_owned())) };
+    let (Some(labels), Some(notes)) = (&anchor.labels, &anchor.outcomes) else {
+        return Ok(Err("no outcomes by note".to_owned()));
+    };
+    let mut tables: [Vec<NoteTable>; 2] = [Vec::new(), Vec::new()];
+    for (first, second) in &pairs {
+        for (cell, tables) in [first, second].into_iter().zip(&mut tables) {
+            let (Some(own), Some(outcomes)) = (&cell.labels, &cell.outcomes) else {
+                return Ok(Err("no outcomes by note".to_owned()));
+            };
+            if labels.first_difference(own).is_some() {
+                return Ok(Err("other codes".to_owned()));
+            }
+            let Ok(ordered) = outcomes.in_order_of(notes) else { return Ok(Err("other notes".to_owned())) };
+            let table =
+                NoteTable::from_lists(labels.len(), &ordered.labels, &ordered.predicted, &ordered.ranks)
+                    .map_err(|error| StageError::because("reading outcomes", error))?;
+            tables.push(table);
+        }
+    }
+    let [first, second] = tables;
+    let (first, second): (Vec<&NoteTable>, Vec<&NoteTable>) =
+        (first.iter().collect(), second.iter().collect());
+    let found = compare_replicates(&first, &second, &config.ks(), config.trials as usize, config.seed);
+    Ok(Ok(found.into_iter().map(|result| (result.metric, result.p_value)).collect()))
+}
+
+fn reading(error: DataError) -> StageError {
+    StageError::because("reading what is to be reported", error)
+}
+
+/// The split for headings.
+pub(crate) fn split_word(split: Split) -> String {
+    crate::headline::split_title(split).to_lowercase()
+}

@@ -1,0 +1,220 @@
+//! The table of a sweep in the forms that people need.
+
+use plmicd_data::Split;
+use plmicd_pipeline::StageError;
+use serde::Serialize;
+
+use super::config::SweepReportConfig;
+use super::results::{Results, Variant};
+use crate::data_set::{Row, Table};
+use crate::headline::metric_title;
+use crate::text::{aligned, latex_cell, markdown_cell};
+
+/// The table: `headline.json`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Summary {
+    /// Version of the file.
+    pub schema: u32,
+    pub title: String,
+    pub split: Split,
+    /// Names of the metrics, a column each.
+    pub metrics: Vec<String>,
+    /// The variant that the others are compared with.
+    pub baseline: Option<String>,
+    pub variants: Vec<SummaryRow>,
+}
+
+/// One variant.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct SummaryRow {
+    pub variant: String,
+    pub title: String,
+    /// Runs with a seed of their own; 1 where the sweep has no seeds.
+    pub seeds: usize,
+    /// One for each metric.
+    pub values: Vec<Option<SummaryValue>>,
+    /// Published figures as shares, one for each metric.
+    pub published: Vec<Option<f64>>,
+}
+
+/// One metric of one variant.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct SummaryValue {
+    pub mean: f64,
+    /// Standard deviation of the sample over seeds; `None` for one seed.
+    pub deviation: Option<f64>,
+    /// Of a difference from the baseline as large by chance; `None` where that was not tested.
+    pub p: Option<f64>,
+}
+
+impl Summary {
+    /// # Errors
+    /// A metric that no cell has.
+    pub fn of(config: &SweepReportConfig, results: &Results) -> Result<Self, StageError> {
+        let cells = || results.variants.iter().flat_map(|variant| &variant.cells);
+        if let Some(unknown) =
+            config.metrics.iter().find(|name| !cells().any(|cell| cell.metrics.contains_key(*name)))
+        {
+            let known: Vec<&str> = cells()
+                .next()
+                .map_or_else(Vec::new, |cell| cell.metrics.keys().map(String::as_str).collect());
+            return Err(StageError::failed(format!(
+                "`metrics` names `{unknown}`, which no evaluation has on {}; there are {}",
+                config.split,
+                known.join(", ")
+            )));
+        }
+        let value = |variant: &Variant, metric: &str| {
+            let (mean, deviation) = variant.summary(metric)?;
+            let deviation = (variant.cells.len() > 1).then_some(deviation);
+            Some(SummaryValue { mean, deviation, p: variant.p_values.get(metric).copied() })
+        };
+        let row = |variant: &Variant| SummaryRow {
+            variant: variant.name.clone(),
+            title: variant.title.clone(),
+            seeds: variant.cells.len(),
+            values: config.metrics.iter().map(|metric| value(variant, metric)).collect(),
+            published: config
+                .metrics
+                .iter()
+                .map(|metric| Some(variant.published.get(metric)? / 100.0))
+                .collect(),
+        };
+        Ok(Self {
+            schema: 1,
+            title: config.title.clone(),
+            split: config.split,
+            metrics: config.metrics.clone(),
+            baseline: results.baseline.map(|at| results.variants[at].name.clone()),
+            variants: results.variants.iter().map(row).collect(),
+        })
+    }
+
+    fn columns(&self) -> Vec<String> {
+        self.metrics.iter().map(|name| metric_title(name)).collect()
+    }
+
+    /// For the page.
+    pub fn table(&self) -> Table {
+        let rows = self.variants.iter().map(|row| Row {
+            title: row.title.clone(),
+            cells: row.values.iter().map(|value| shown(*value, " ± ")).collect(),
+        });
+        Table { caption: self.title.clone(), columns: self.columns(), rows: rows.collect() }
+    }
+
+    /// Published figures, and how far ours are above them.
+    pub fn published(&self) -> Option<Table> {
+        let cell = |(published, ours): (&Option<f64>, &Option<SummaryValue>)| match (published, ours) {
+            (Some(published), Some(ours)) => {
+                format!("{:.1} ({:+.1})", 100.0 * published, 100.0 * (ours.mean - published))
+            }
+            (Some(published), None) => format!("{:.1}", 100.0 * published),
+            (None, _) => "–".to_owned(),
+        };
+        let rows: Vec<Row> = self
+            .variants
+            .iter()
+            .filter(|row| row.published.iter().any(Option::is_some))
+            .map(|row| Row {
+                title: row.title.clone(),
+                cells: row.published.iter().zip(&row.values).map(cell).collect(),
+            })
+            .collect();
+        let caption = "Published figures, and in brackets how far ours are above them".to_owned();
+        (!rows.is_empty()).then(|| Table { caption, columns: self.columns(), rows })
+    }
+
+    pub fn markdown(&self) -> String {
+        let titles: Vec<String> = self.columns().iter().map(|title| markdown_cell(title)).collect();
+        let mut text = format!("# {}\n\nPercentages on {}.\n\n", markdown_cell(&self.title), self.split);
+        text.push_str(&format!(
+            "| Variant | {} |\n|---|{}\n",
+            titles.join(" | "),
+            "---:|".repeat(titles.len())
+        ));
+        for row in &self.variants {
+            let cells: Vec<String> =
+                row.values.iter().map(|value| shown(*value, " ± ").replace('*', "\\*")).collect();
+            text.push_str(&format!("| {} | {} |\n", markdown_cell(&row.title), cells.join(" | ")));
+        }
+        text
+    }
+
+    pub fn plain(&self) -> String {
+        let mut lines = vec![vec!["variant".to_owned()]];
+        lines[0].extend(self.columns());
+        for row in &self.variants {
+            let mut line = vec![row.title.clone()];
+            line.extend(row.values.iter().map(|value| shown(*value, " ± ")));
+            lines.push(line);
+        }
+        aligned(&lines)
+    }
+
+    /// A line for each variant and metric, shares in full precision.
+    pub fn csv(&self) -> String {
+        let mut text = "variant,metric,seeds,mean,deviation,p,published\n".to_owned();
+        let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
+        for row in &self.variants {
+            for ((metric, value), published) in self.metrics.iter().zip(&row.values).zip(&row.published) {
+                text.push_str(&format!(
+                    "{},{metric},{},{},{},{},{}\n",
+                    row.variant,
+                    row.seeds,
+                    number(value.map(|value| value.mean)),
+                    number(value.and_then(|value| value.deviation)),
+                    number(value.and_then(|value| value.p)),
+                    number(*published),
+                ));
+            }
+        }
+        text
+    }
+
+    pub fn latex(&self) -> String {
+        let columns: Vec<String> = self.columns().iter().map(|title| latex_cell(title)).collect();
+        let mut text = format!("% {}, percentages on {}\n", latex_cell(&self.title), self.split);
+        text.push_str(&format!("\\begin{{tabular}}{{l{}}}\n\\hline\n", "r".repeat(columns.len())));
+        text.push_str(&format!("Variant & {} \\\\\n\\hline\n", columns.join(" & ")));
+        for row in &self.variants {
+            let cells: Vec<String> = row
+                .values
+                .iter()
+                .map(|value| shown(*value, " $\\pm$ ").replace('–', "--").replace('*', "$^*$"))
+                .collect();
+            text.push_str(&format!("{} & {} \\\\\n", latex_cell(&row.title), cells.join(" & ")));
+        }
+        text.push_str("\\hline\n\\end{tabular}\n");
+        text
+    }
+}
+
+/// `59.8 ± 0.2 *`: percent; one star for p < 0.05, two for p < 0.01.
+fn shown(value: Option<SummaryValue>, between: &str) -> String {
+    let Some(value) = value else { return "–".to_owned() };
+    let mut text = format!("{:.1}", 100.0 * value.mean);
+    if let Some(deviation) = value.deviation {
+        text.push_str(&format!("{between}{:.1}", 100.0 * deviation));
+    }
+    match value.p {
+        Some(p) if p < 0.01 => text.push_str(" **"),
+        Some(p) if p < 0.05 => text.push_str(" *"),
+        _ => {}
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_show_spread_and_significance() {
+        let value = |deviation, p| Some(SummaryValue { mean: 0.598, deviation, p });
+        assert_eq!(shown(value(None, None), " ± "), "59.8");
+        assert_eq!(shown(value(Some(0.0021), Some(0.03)), " ± "), "59.8 ± 0.2 *");
+        assert_eq!(shown(value(Some(0.0), Some(0.001)), " ± "), "59.8 ± 0.0 **");
+        assert_eq!(shown(None, " ± "), "–");
+    }
+}
