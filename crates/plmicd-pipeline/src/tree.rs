@@ -185,7 +185,8 @@ impl Tree {
                     origin =
                         if matches!(here.node, Node::Table(_)) { &entry.key_origin } else { &here.origin };
                 }
-                None => return (origin, false),
+                // What is inside a list has no place of its own.
+                None => return (origin, !matches!(here.node, Node::Table(_))),
             }
         }
         (origin, true)
