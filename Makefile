@@ -6,6 +6,8 @@
 
 PIPELINE ?= pipelines/demo.toml
 STORE    ?= artifacts
+BENCH    := artifacts/bench
+ADMISSIONS ?= 20000
 ARGS     ?=
 CARGO    ?= cargo
 PYTHON   ?= python3
@@ -38,7 +40,7 @@ doctor: build ## Tell what was found on this machine, and how to mend what is mi
 
 ## Running
 
-STAGES := preprocess vocabulary tokenize pretrain finetune predict import-scores threshold evaluate report sweep-report
+STAGES := preprocess corpus vocabulary tokenize pretrain finetune predict import-scores threshold evaluate report sweep-report
 
 .PHONY: demo all $(STAGES) plan status explain gc verify
 demo: build ## Run the whole pipeline on synthetic notes and show the result.
@@ -46,6 +48,7 @@ demo: build ## Run the whole pipeline on synthetic notes and show the result.
 all: build ## Run every stage of PIPELINE.
 	@$(RUN) $(ARGS)
 preprocess: build ## Run PIPELINE up to the notes and the label space.
+corpus: build ## Run PIPELINE up to its texts without codes.
 vocabulary: build ## Run PIPELINE up to the tokenizer.
 tokenize: build ## Run PIPELINE up to the token shards.
 pretrain: build ## Run PIPELINE up to the pretrained encoder.
@@ -71,7 +74,7 @@ verify: build ## Read every artifact again and compare its digest.
 
 ## Developing
 
-.PHONY: test lint format bench-evaluate
+.PHONY: test lint format bench-evaluate bench-tokenize
 test: setup ## Run all tests that need no GPU.
 	@$(CARGO) test --workspace --locked
 lint: setup ## Check formatting and lints.
@@ -79,5 +82,9 @@ lint: setup ## Check formatting and lints.
 	@$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 bench-evaluate: ## Time thresholds and metrics at the size of MIMIC-III's test set.
 	@$(CARGO) run --release --locked --package plmicd-metrics --example full_size
+bench-tokenize: build ## Time tokenizing beside a plain loop, on ADMISSIONS synthetic notes (default 20,000).
+	@$(PLMICD) run pipelines/demo.toml --store $(BENCH) --until vocabulary --set stages.synth.config.admissions=$(ADMISSIONS) \
+		--set stages.synth.config.mean_words=1500 --set stages.synth.config.max_words=8000 --set stages.vocabulary.config.size=30000
+	@$(CARGO) run --release --locked --package plmicd-tokenize --example throughput $(BENCH)/latest/demo/preprocess $(BENCH)/latest/demo/vocabulary
 format: ## Format the code.
 	@$(CARGO) fmt --all

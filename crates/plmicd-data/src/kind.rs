@@ -6,6 +6,8 @@ pub const MIMIC3: &str = "mimic3";
 pub const MIMIC4: &str = "mimic4";
 /// The user's own notes and codes, one note a row.
 pub const TABLE: &str = "table";
+/// A folder of text files without codes.
+pub const TEXT: &str = "text";
 /// A CodiEsp distribution as published.
 pub const CODIESP: &str = "codiesp";
 /// Cleaned notes with codes and the label space.

@@ -49,5 +49,5 @@ pub use shards::{ShardReader, ShardWriter, TokenizedNote};
 pub use split::Split;
 pub use stats::{CorpusStats, Exclusion, SplitStats, Summary, TokenSplitStats, TokenStats};
 pub use thresholds::{CurvePoint, DecisionRule, GridChoice, Interval, Stability, Thresholds};
-pub use tokens::{LabelTokens, SpecialTokens, copy_tokenizer};
+pub use tokens::{ExtendedVocabulary, LabelTokens, SpecialTokens, copy_tokenizer};
 pub use training::{DevRecord, EpochRecord, StepRecord, TrainingHistory};

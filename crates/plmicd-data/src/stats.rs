@@ -133,6 +133,9 @@ pub struct TokenSplitStats {
     pub labels: Summary,
     /// Tokens that stand for what the vocabulary cannot express.
     pub unknown_tokens: u64,
+    /// Their share of all tokens.
+    #[serde(default)]
+    pub unknown_rate: f64,
     /// Fragmentation ratio: tokens a word (Huang et al. 2022, Table 6).
     #[serde(default)]
     pub fragmentation: f64,

@@ -38,8 +38,77 @@ impl SpecialTokens {
     }
 }
 
+/// `extended_vocabulary.json` of a tokenizer that was made by adding pieces to another: what each new piece was before,
+/// so that an encoder of the smaller vocabulary can give it a meaning to start from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtendedVocabulary {
+    /// Number of ids before; the first new id.
+    pub base_size: usize,
+    /// For each new id in order, the old ids that stood for its text.
+    pub pieces: Vec<Vec<i32>>,
+}
+
+impl ExtendedVocabulary {
+    /// Name of the file.
+    pub const FILE: &'static str = "extended_vocabulary.json";
+    /// Version of the file's layout.
+    pub const SCHEMA: u32 = 1;
+
+    /// Reads the file of a folder; `None` if there is none.
+    ///
+    /// # Errors
+    /// The file is damaged, or a new piece stands for none or for unknown old ones.
+    pub fn read(dir: &Utf8Path) -> Result<Option<Self>, DataError> {
+        let path = dir.join(Self::FILE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let read: Self = read_versioned(&path, Self::SCHEMA)?;
+        let old = |id: &i32| usize::try_from(*id).is_ok_and(|id| id < read.base_size);
+        if let Some(at) = read.pieces.iter().position(|ids| ids.is_empty() || !ids.iter().all(old)) {
+            let message = format!("piece {at} does not stand for ids below {}", read.base_size);
+            return Err(DataError::file(&path, message));
+        }
+        Ok(Some(read))
+    }
+
+    /// What an encoder has to learn of before it can read shards: the extension of their tokenizer, unless the encoder
+    /// has it already.
+    ///
+    /// # Errors
+    /// The encoder has another one.
+    pub fn missing_in(encoder: &Utf8Path, shards: &Utf8Path) -> Result<Option<Self>, DataError> {
+        let Some(wanted) = Self::read(shards)? else { return Ok(None) };
+        match Self::read(encoder)? {
+            None => Ok(Some(wanted)),
+            Some(known) if known == wanted => Ok(None),
+            Some(known) => {
+                let message = format!(
+                    "the encoder was made for a vocabulary extended from {} to {} ids, the notes use another one, \
+                     extended from {} to {}",
+                    known.base_size,
+                    known.size(),
+                    wanted.base_size,
+                    wanted.size()
+                );
+                Err(DataError::file(&encoder.join(Self::FILE), message))
+            }
+        }
+    }
+
+    /// Writes the file into a folder.
+    pub fn write(&self, dir: &Utf8Path) -> Result<(), DataError> {
+        write_versioned(&dir.join(Self::FILE), Self::SCHEMA, self)
+    }
+
+    /// Number of ids.
+    pub fn size(&self) -> usize {
+        self.base_size + self.pieces.len()
+    }
+}
+
 /// Files of token shards that travel with an encoder or a model: with them a text can be read without the shards.
-const TOKENIZER_FILES: [&str; 7] = [
+const TOKENIZER_FILES: [&str; 8] = [
     SpecialTokens::FILE,
     "tokenizer.json",
     "tokenizer_config.json",
@@ -47,6 +116,7 @@ const TOKENIZER_FILES: [&str; 7] = [
     "vocab.txt",
     "vocab.json",
     "merges.txt",
+    ExtendedVocabulary::FILE,
 ];
 
 /// Copies the tokenizer of `from` into `to`, both folders; of its files, those that are there.

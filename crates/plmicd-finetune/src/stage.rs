@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use plmicd_data::{LabelSpace, SpecialTokens, Split, TrainingHistory, copy_tokenizer, kind};
+use plmicd_data::{
+    ExtendedVocabulary, LabelSpace, SpecialTokens, Split, TrainingHistory, copy_tokenizer, kind,
+};
 use plmicd_pipeline::{BadInput, ConfigIssue, InputSpec, Stage, StageContext, StageError};
 use plmicd_train::{Checkpoints, TrainError, Trainer};
 
@@ -57,7 +59,12 @@ impl Stage for Finetune {
         let path = shards.file(SpecialTokens::FILE);
         let tokens = SpecialTokens::read(&path).map_err(read)?;
         let specials = start::model_specials(&path, &tokens)?;
-        let shape = start::encoder_config(config, encoder, &tokens, context)?;
+        let extended = match encoder {
+            Some(encoder) => ExtendedVocabulary::missing_in(&encoder.dir, &shards.dir).map_err(read)?,
+            None => None,
+        };
+        let extended = extended.as_ref();
+        let shape = start::encoder_config(config, encoder, &tokens, extended, context)?;
         let limits = Limits {
             vocab_size: tokens.vocab_size,
             num_labels: labels.len(),
@@ -74,7 +81,7 @@ impl Stage for Finetune {
         };
         report(&train, dev.as_ref(), labels.len(), context);
 
-        let model = start::model(config, &shape, shards, &labels, &specials, device, context)?;
+        let model = start::model(config, &shape, shards, &labels, &specials, extended, device, context)?;
         let model_config = model.config().clone();
         let source =
             NoteSource { notes: &train, num_labels: labels.len(), specials, model: &model_config, device };

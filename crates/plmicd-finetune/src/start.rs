@@ -1,8 +1,8 @@
 //! The model at the start of training.
 
 use camino::Utf8Path;
-use plmicd_data::{LabelSpace, LabelTokens, SpecialTokens};
-use plmicd_nn::{EncoderConfig, ModelType, PlmIcd, Precision};
+use plmicd_data::{ExtendedVocabulary, LabelSpace, LabelTokens, SpecialTokens};
+use plmicd_nn::{EncoderConfig, Growth, ModelType, PlmIcd, Precision};
 use plmicd_pipeline::{BadInput, Input, StageContext, StageError};
 use plmicd_torch::cpu_capabilities;
 use plmicd_train::seed;
@@ -32,14 +32,18 @@ pub(crate) fn encoder_config(
     config: &FinetuneConfig,
     encoder: Option<&Input>,
     specials: &SpecialTokens,
+    extended: Option<&ExtendedVocabulary>,
     context: &StageContext<'_>,
 ) -> Result<EncoderConfig, StageError> {
     let mut shape = match encoder {
         None => config.fresh_encoder(specials.vocab_size, specials.pad.unwrap_or(0)),
         Some(input) => {
             let path = input.file("config.json");
-            let shape = EncoderConfig::read(&path)
+            let mut shape = EncoderConfig::read(&path)
                 .map_err(|e| StageError::because("reading the encoder's config", e))?;
+            if let Some(extended) = extended {
+                grow(&path, &mut shape, extended, context)?;
+            }
             check_vocabulary(&path, &shape, specials, context)?;
             shape
         }
@@ -56,6 +60,30 @@ pub(crate) fn encoder_config(
         )));
     }
     Ok(shape)
+}
+
+/// Makes room for the pieces by which the tokenizer was extended.
+fn grow(
+    path: &Utf8Path,
+    shape: &mut EncoderConfig,
+    extended: &ExtendedVocabulary,
+    context: &StageContext<'_>,
+) -> Result<(), StageError> {
+    if shape.vocab_size < extended.base_size as i64 {
+        let message = format!(
+            "the encoder has {} token embeddings, but the notes' vocabulary extends one of {}",
+            shape.vocab_size, extended.base_size
+        );
+        let hint = "extend the tokenizer that belongs to this encoder";
+        return Err(BadInput::new(path, message).column("vocab_size").hint(hint).into());
+    }
+    context.note(format!(
+        "vocabulary extended from {} to {} ids: new embeddings start as the mean of their pieces'",
+        extended.base_size,
+        extended.size()
+    ));
+    shape.vocab_size = extended.size() as i64;
+    Ok(())
 }
 
 fn check_vocabulary(
@@ -99,6 +127,7 @@ pub(crate) fn model(
     shards: &Input,
     labels: &LabelSpace,
     specials: &plmicd_nn::SpecialTokens,
+    extended: Option<&ExtendedVocabulary>,
     device: Device,
     context: &StageContext<'_>,
 ) -> Result<PlmIcd, StageError> {
@@ -107,7 +136,8 @@ pub(crate) fn model(
     let mut model = PlmIcd::new(shape, config.model(), labels.len(), start, device).map_err(failed)?;
     match context.optional_input("encoder") {
         Some(input) => {
-            let report = model.load_encoder(&input.dir).map_err(failed)?;
+            let growth = extended.map(|e| Growth { base_size: e.base_size, pieces: &e.pieces });
+            let report = model.load_encoder(&input.dir, growth).map_err(failed)?;
             context.note(format!("encoder: {report}"));
         }
         None => context.note("encoder: trained from nothing, no pretrained one is wired".to_owned()),

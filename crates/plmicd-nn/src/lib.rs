@@ -34,4 +34,4 @@ pub use precision::Precision;
 pub use scoring::{INFERENCE_TOKENS, inference_batches};
 pub use segment::{SegmentBatch, Span, SpecialTokens, segment, with_special_tokens};
 pub use self_attention::AttentionPath;
-pub use weights::{LoadReport, Mismatch, read_safetensors, read_torch_file, write_safetensors};
+pub use weights::{Growth, LoadReport, Mismatch, read_safetensors, read_torch_file, write_safetensors};

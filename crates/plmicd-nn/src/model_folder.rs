@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tch::{Device, Tensor};
 
-use crate::weights::{Wanted, fill};
+use crate::weights::{Growth, Wanted, fill};
 use crate::{
     EncoderConfig, LoadReport, ModelConfig, ModelType, NnError, PlmIcd, read_safetensors, read_torch_file,
     write_safetensors,
@@ -41,14 +41,15 @@ impl PlmIcd {
     ) -> Result<(PlmIcd, LoadReport), NnError> {
         let encoder_config = EncoderConfig::read(&folder.join(CONFIG))?;
         let model = PlmIcd::new(&encoder_config, config, num_labels, seed, device)?;
-        let report = model.load_encoder(folder)?;
+        let report = model.load_encoder(folder, None)?;
         Ok((model, report))
     }
 
     /// Takes the encoder's weights from a Hugging Face folder. Fails if a tensor of the encoder is missing or of
     /// another shape; what the file holds beyond is reported.
-    pub fn load_encoder(&self, folder: &Utf8Path) -> Result<LoadReport, NnError> {
-        self.fill_from(folder, Wanted::Encoder)
+    /// `growth` gives rows to the pieces by which the encoder's vocabulary was extended.
+    pub fn load_encoder(&self, folder: &Utf8Path, growth: Option<Growth<'_>>) -> Result<LoadReport, NnError> {
+        self.fill_from(folder, Wanted::Encoder, growth)
     }
 
     /// A published PLM-ICD checkpoint: the number of labels is that of its `third_linear`. `config` must be the one it
@@ -85,7 +86,7 @@ impl PlmIcd {
         let section: Section = serde_json::from_value(section)
             .map_err(|e| NnError::file(&path, format!("section \"{SECTION}\": {e}")))?;
         let model = PlmIcd::new(&encoder_config, section.config, section.num_labels, 0, device)?;
-        model.fill_from(folder, Wanted::Everything)?;
+        model.fill_from(folder, Wanted::Everything, None)?;
         Ok(model)
     }
 
@@ -119,8 +120,16 @@ impl PlmIcd {
         Ok(sorted(Value::Object(fields.into_iter().collect())))
     }
 
-    fn fill_from(&self, folder: &Utf8Path, wanted: Wanted) -> Result<LoadReport, NnError> {
-        let (file, tensors) = read_weights(folder)?;
+    fn fill_from(
+        &self,
+        folder: &Utf8Path,
+        wanted: Wanted,
+        growth: Option<Growth<'_>>,
+    ) -> Result<LoadReport, NnError> {
+        let (file, mut tensors) = read_weights(folder)?;
+        if let Some(growth) = growth {
+            growth.apply(&mut tensors, self.encoder().config().model_type, &file)?;
+        }
         let report = fill(&self.parameters(), tensors, self.encoder().config().model_type, wanted, &file)?;
         tracing::debug!(file = %file, %report, "weights loaded");
         Ok(report)

@@ -41,7 +41,7 @@ fn published(name: &str) -> Option<(MaskedLm, BTreeMap<String, Tensor>)> {
     config.hidden_dropout_prob = 0.0;
     config.attention_probs_dropout_prob = 0.0;
     let model = MaskedLm::new(&config, 3, Device::Cpu).unwrap();
-    let (report, head) = model.load(&folder).unwrap();
+    let (report, head) = model.load(&folder, None).unwrap();
     assert_eq!(head, HeadStart::Loaded);
     assert!(report.missing.is_empty() && report.unexpected.is_empty(), "{report}");
     Some((model, io))
@@ -157,7 +157,7 @@ fn what_is_saved_is_loaded_and_the_decoder_is_the_embeddings() {
         let other = MaskedLm::new(&config, 6, Device::Cpu).unwrap();
         let batch = random_batch(2);
         assert_ne!(other.score(&batch).unwrap(), model.score(&batch).unwrap());
-        assert_eq!(other.load(dir).unwrap().1, HeadStart::Loaded);
+        assert_eq!(other.load(dir, None).unwrap().1, HeadStart::Loaded);
         assert_eq!(other.score(&batch).unwrap(), model.score(&batch).unwrap());
 
         // A copy of the embeddings beside them, and the bias under its other name.
@@ -174,7 +174,7 @@ fn what_is_saved_is_loaded_and_the_decoder_is_the_embeddings() {
             write_safetensors(&weights, &all).unwrap();
         };
         write(&saved);
-        let (report, _) = other.load(dir).unwrap();
+        let (report, _) = other.load(dir, None).unwrap();
         assert!(report.unexpected.is_empty(), "{report}");
         let parameters = other.parameters();
         let loaded = &parameters.iter().find(|p| p.name == bias).unwrap().tensor;
@@ -186,18 +186,18 @@ fn what_is_saved_is_loaded_and_the_decoder_is_the_embeddings() {
         let mut untied = config.clone();
         untied.other.insert("tie_word_embeddings".to_owned(), false.into());
         let untied = MaskedLm::new(&untied, 6, Device::Cpu).unwrap();
-        let wrong = untied.load(dir).unwrap_err().to_string();
+        let wrong = untied.load(dir, None).unwrap_err().to_string();
         assert!(wrong.contains(decoder) && wrong.contains("tie_word_embeddings"), "{wrong}");
-        other.load(dir).unwrap();
+        other.load(dir, None).unwrap();
 
         // Part of a head, then none.
         saved.remove(&format!("{decoder}.bias"));
         write(&saved);
-        let wrong = other.load(dir).unwrap_err().to_string();
+        let wrong = other.load(dir, None).unwrap_err().to_string();
         assert!(wrong.contains("missing") && wrong.contains(&bias), "{wrong}");
         saved.retain(|name, _| !name.starts_with(head));
         write(&saved);
-        assert_eq!(other.load(dir).unwrap().1, HeadStart::Fresh);
+        assert_eq!(other.load(dir, None).unwrap().1, HeadStart::Fresh);
     }
 }
 

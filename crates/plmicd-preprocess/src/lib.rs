@@ -1,4 +1,4 @@
-//! Stage `preprocess`: raw tables to notes and a label space.
+//! Stage `preprocess`: raw tables to notes and a label space. Stage `corpus`: texts without codes, to notes alone.
 //!
 //! | module | subject |
 //! |---|---|
@@ -10,6 +10,7 @@
 //! | `codes`, `descriptions` | dotted codes, their meaning in words |
 //! | `level`, `cohort` | codes, categories or chapters; which of them remain |
 //! | `splits`, `stratify` | who goes where |
+//! | `text_corpus` | the stage `corpus` |
 //! | `spill`, `write` | texts on disk between the passes, the artifact |
 //!
 //! Why the `csv` crate with rayon and not a data frame library: the work is one pass over one large table with
@@ -38,6 +39,7 @@ mod stage;
 mod stratify;
 mod table;
 mod text;
+mod text_corpus;
 mod write;
 
 pub use codes::format_code;
@@ -45,3 +47,4 @@ pub use config::{CodeKinds, CodeLevel, Cohort, IcdVersion, Language, PreprocessC
 pub use own::TableColumns;
 pub use stage::Preprocess;
 pub use text::{Deidentified, TextCleaning};
+pub use text_corpus::{CorpusConfig, TextCorpus};

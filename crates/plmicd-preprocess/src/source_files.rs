@@ -2,6 +2,7 @@
 //! digest, so a file that is read but not listed here would change results behind the cache's back.
 
 use camino::Utf8Path;
+use plmicd_data::{CorpusStats, LabelSpace, NoteWriter};
 use plmicd_pipeline::registry::SourceFiles;
 use plmicd_pipeline::{BadInput, StageError};
 
@@ -91,6 +92,35 @@ fn add_mimic4(dir: &Utf8Path, name: &str, files: &mut SourceFiles) -> Result<boo
 pub fn table_files(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
     let path = own::find(dir).map_err(|error| located(dir, error))?.ok_or_else(|| own::missing(dir))?;
     Ok(vec![(path.file_name().unwrap_or(own::NAME).to_owned(), path)])
+}
+
+/// Every text file below the folder.
+///
+/// # Errors
+/// There is none, or a folder cannot be listed.
+pub fn text_files(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
+    own::text_files(dir)
+}
+
+/// The files of a `notes` artifact of another store or pipeline.
+///
+/// # Errors
+/// One is missing.
+pub fn notes_files(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
+    [NoteWriter::FILE, LabelSpace::FILE, CorpusStats::FILE]
+        .into_iter()
+        .map(|name| {
+            let path = dir.join(name);
+            if !path.is_file() {
+                let hint =
+                    "the path is an artifact of kind notes, such as artifacts/latest/PIPELINE/preprocess";
+                return Err(
+                    BadInput::new(path, "missing: expected the folder of a notes artifact").hint(hint)
+                );
+            }
+            Ok((name.to_owned(), path))
+        })
+        .collect()
 }
 
 /// Texts in both languages and the code tables of every split.

@@ -37,7 +37,7 @@ impl Stage for Preprocess {
             kind::MIMIC3 => mimic3::read(config, &raw.dir, context)?,
             kind::MIMIC4 => mimic4::read(config, &raw.dir, context)?,
             kind::CODIESP => codiesp::read(config, &raw.dir, context)?,
-            kind::TABLE => own::read(config, &raw.dir, context)?,
+            kind::TABLE => own::read(config, &raw.dir, own::Wanted::Coded, context)?,
             other => return Err(StageError::failed(format!("cannot read a source of kind `{other}`"))),
         };
         if let Some(tables) = context.optional_input("descriptions") {

@@ -67,6 +67,9 @@ fn label_space(
 }
 
 fn report_descriptions(labels: &[Label], descriptions: &Descriptions, context: &StageContext<'_>) {
+    if labels.is_empty() {
+        return;
+    }
     let of_other = labels.iter().filter(|label| label.description_of.is_some()).count();
     let none = labels.iter().filter(|label| label.description.is_none()).count();
     context.note(format!(

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use camino::Utf8Path;
-use plmicd_data::{SpecialTokens, Split, TrainingHistory, copy_tokenizer, kind};
+use plmicd_data::{ExtendedVocabulary, SpecialTokens, Split, TrainingHistory, copy_tokenizer, kind};
 use plmicd_pipeline::{ConfigIssue, InputSpec, Stage, StageContext, StageError};
 use plmicd_train::{Checkpoints, TrainError, Trainer};
 
@@ -54,7 +54,13 @@ impl Stage for Pretrain {
         let tokens = SpecialTokens::read(&path)
             .map_err(|error| StageError::because("reading the token shards", error))?;
         let specials = Specials::new(&path, &tokens)?;
-        let shape = start::encoder_config(config, encoder, &tokens, &specials, context)?;
+        let extended = match encoder {
+            Some(encoder) => ExtendedVocabulary::missing_in(&encoder.dir, &shards.dir)
+                .map_err(|error| StageError::because("reading the encoder's vocabulary", error))?,
+            None => None,
+        };
+        let extended = extended.as_ref();
+        let shape = start::encoder_config(config, encoder, &tokens, &specials, extended, context)?;
         let word_starts = match config.whole_words {
             true => Some(word_starts(&shards.file("tokenizer.json"), tokens.vocab_size)?),
             false => None,
@@ -68,7 +74,7 @@ impl Stage for Pretrain {
         };
         report(&train, dev.as_ref(), context);
 
-        let model = start::model(config, &shape, device, context)?;
+        let model = start::model(config, &shape, extended, device, context)?;
         let masking = Masking::new(config, tokens.vocab_size, specials, word_starts);
         let pad = i64::from(specials.pad);
         let mut task = PretrainTask { model, masking: &masking, pad, dev: dev.as_ref(), seed: config.seed };

@@ -1,8 +1,8 @@
 //! The model at the start of training.
 
 use camino::Utf8Path;
-use plmicd_data::SpecialTokens;
-use plmicd_nn::{EncoderConfig, HeadStart, MaskedLm, ModelType};
+use plmicd_data::{ExtendedVocabulary, SpecialTokens};
+use plmicd_nn::{EncoderConfig, Growth, HeadStart, MaskedLm, ModelType};
 use plmicd_pipeline::{BadInput, Input, StageContext, StageError};
 use plmicd_train::seed;
 use serde_json::json;
@@ -58,6 +58,7 @@ pub(crate) fn encoder_config(
     encoder: Option<&Input>,
     tokens: &SpecialTokens,
     specials: &Specials,
+    extended: Option<&ExtendedVocabulary>,
     context: &StageContext<'_>,
 ) -> Result<EncoderConfig, StageError> {
     let mut shape = match encoder {
@@ -73,8 +74,11 @@ pub(crate) fn encoder_config(
         }
         Some(input) => {
             let path = input.file("config.json");
-            let shape = EncoderConfig::read(&path)
+            let mut shape = EncoderConfig::read(&path)
                 .map_err(|error| StageError::because("reading the encoder's config", error))?;
+            if let Some(extended) = extended {
+                grow(&path, &mut shape, extended, context)?;
+            }
             check_vocabulary(&path, &shape, tokens, specials, context)?;
             shape
         }
@@ -91,6 +95,30 @@ pub(crate) fn encoder_config(
         )));
     }
     Ok(shape)
+}
+
+/// Makes room for the pieces by which the tokenizer was extended.
+fn grow(
+    path: &Utf8Path,
+    shape: &mut EncoderConfig,
+    extended: &ExtendedVocabulary,
+    context: &StageContext<'_>,
+) -> Result<(), StageError> {
+    if shape.vocab_size < extended.base_size as i64 {
+        let message = format!(
+            "the encoder has {} token embeddings, but the notes' vocabulary extends one of {}",
+            shape.vocab_size, extended.base_size
+        );
+        let hint = "extend the tokenizer that belongs to this encoder";
+        return Err(BadInput::new(path, message).column("vocab_size").hint(hint).into());
+    }
+    context.note(format!(
+        "vocabulary extended from {} to {} ids: new embeddings start as the mean of their pieces'",
+        extended.base_size,
+        extended.size()
+    ));
+    shape.vocab_size = extended.size() as i64;
+    Ok(())
 }
 
 fn check_vocabulary(
@@ -128,6 +156,7 @@ fn check_vocabulary(
 pub(crate) fn model(
     config: &PretrainConfig,
     shape: &EncoderConfig,
+    extended: Option<&ExtendedVocabulary>,
     device: Device,
     context: &StageContext<'_>,
 ) -> Result<MaskedLm, StageError> {
@@ -136,7 +165,8 @@ pub(crate) fn model(
     let model = MaskedLm::new(shape, start, device).map_err(failed)?;
     match context.optional_input("encoder") {
         Some(input) => {
-            let (report, head) = model.load(&input.dir).map_err(failed)?;
+            let growth = extended.map(|e| Growth { base_size: e.base_size, pieces: &e.pieces });
+            let (report, head) = model.load(&input.dir, growth).map_err(failed)?;
             context.note(format!("encoder: {report}"));
             if head == HeadStart::Fresh {
                 context.warn(

@@ -7,7 +7,7 @@ use corpus::{
     Events, VOCABULARY, Workplace, bare, config, contents, history, note, shape, specials, write_specials,
     write_split,
 };
-use plmicd_data::{SpecialTokens, Split};
+use plmicd_data::{ExtendedVocabulary, SpecialTokens, Split};
 use plmicd_nn::{EncoderConfig, HeadStart, MaskedLm, NnError, read_safetensors, write_safetensors};
 use plmicd_pipeline::{Interrupt, NoEvents, Stage, StageError};
 use plmicd_pretrain::{BestMetric, Family, Framing, Pretrain, PretrainConfig};
@@ -58,7 +58,7 @@ fn learns_a_language_and_leaves_a_whole_encoder() {
         assert_eq!(files, expected);
         let encoder = EncoderConfig::read(&out.join("config.json")).expect("a config");
         let model = MaskedLm::new(&encoder, 0, tch::Device::Cpu).expect("a model");
-        let (report, head) = model.load(&out).expect("loads");
+        let (report, head) = model.load(&out, None).expect("loads");
         assert!(head == HeadStart::Loaded && report.unexpected.is_empty(), "{report}");
     }
 }
@@ -241,4 +241,45 @@ fn fine_tuning_takes_the_encoder() -> Result<(), NnError> {
     let kinds = Pretrain::inputs().iter().map(|input| input.kinds).collect::<Vec<_>>();
     assert!(kinds[1].contains(&Pretrain::OUTPUT), "and can be pretrained further");
     Ok(())
+}
+
+#[test]
+fn grows_with_its_vocabulary() {
+    let place = Workplace::new();
+    let first = run(&place, &PretrainConfig { epochs: 40, ..config() }, "first");
+    // Two more ids, each of two old ones.
+    let base_size = VOCABULARY;
+    let extended = ExtendedVocabulary { base_size, pieces: vec![vec![6, 7], vec![8, 9, 9]] };
+    extended.write(&place.shards()).expect("written");
+    write_specials(&place.shards(), SpecialTokens { vocab_size: extended.size(), ..specials() });
+    let mut settings = PretrainConfig { encoder: None, epochs: 1, ..config() };
+    settings.optimizer.learning_rate = 1e-12;
+    let events = Events::default();
+    let go_on = |out: &str, encoder: &Utf8PathBuf, events: &Events| {
+        place.run(&settings, out, &format!("{out}-work"), events, Interrupt::default(), Some(encoder))
+    };
+    let second = go_on("second", &first, &events).expect("finishes");
+    assert!(events.said("extended from 45 to 47 ids"));
+    let embeddings = |dir: &Utf8PathBuf| {
+        let tensors = read_safetensors(&dir.join("model.safetensors")).expect("tensors");
+        let name = tensors.keys().find(|name| name.ends_with("word_embeddings.weight")).expect("embeddings");
+        tensors[name].shallow_clone()
+    };
+    let (old, new) = (embeddings(&first), embeddings(&second));
+    assert_eq!(new.size()[0], 47);
+    let close = |a: tch::Tensor, b: tch::Tensor| f64::try_from((a - b).abs().max()).expect("a number") < 1e-6;
+    assert!(close(new.narrow(0, 0, 45), old.shallow_clone()));
+    assert!(close(new.get(45), (old.get(6) + old.get(7)) / 2.0));
+    assert!(close(new.get(46), (old.get(8) + old.get(9) * 2.0) / 3.0));
+
+    // The grown encoder knows its vocabulary; one of another vocabulary is refused with both sides named.
+    let events = Events::default();
+    go_on("third", &second, &events).expect("finishes");
+    assert!(!events.said("extended from"));
+    ExtendedVocabulary { base_size, pieces: vec![vec![6], vec![7]] }.write(&second).expect("written");
+    let wrong = message(&go_on("fourth", &second, &events).expect_err("another vocabulary"));
+    assert!(wrong.contains("extended_vocabulary.json") && wrong.contains("45 to 47"), "{wrong}");
+    ExtendedVocabulary { base_size: 50, pieces: vec![vec![6]] }.write(&place.shards()).expect("written");
+    let wrong = message(&go_on("fifth", &first, &events).expect_err("too small an encoder"));
+    assert!(wrong.contains("45 token embeddings") && wrong.contains("one of 50"), "{wrong}");
 }

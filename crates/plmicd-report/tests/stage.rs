@@ -215,6 +215,7 @@ impl Inputs {
             tokens: summary(130),
             labels: summary(1),
             unknown_tokens: 4,
+            unknown_rate: 0.0,
             fragmentation: 1.3,
             share_beyond: BTreeMap::from([(512, 0.9), (3072, 0.04)]),
         };

@@ -19,6 +19,30 @@ pub struct VocabularyConfig {
     pub min_frequency: u64,
     /// The split it is learnt from.
     pub split: Split,
+    /// Share of the notes it is learnt from, chosen by `seed`.
+    pub sample: f64,
+    /// Decides which notes `sample` takes; everything else follows from the notes alone.
+    pub seed: u64,
+    /// Names of the special tokens, where they are not to be BERT's or RoBERTa's.
+    pub special_tokens: SpecialNames,
+    /// Further tokens that text is never split into: marks of sections or of de-identification.
+    pub extra_tokens: Vec<String>,
+}
+
+/// Names of special tokens; what is left out is named as in BERT (`[CLS]`) or RoBERTa (`<s>`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SpecialNames {
+    /// Put before a sequence.
+    pub cls: Option<String>,
+    /// Put after a sequence.
+    pub sep: Option<String>,
+    /// Fills short sequences.
+    pub pad: Option<String>,
+    /// Hides a token.
+    pub mask: Option<String>,
+    /// Stands for what cannot be expressed.
+    pub unk: Option<String>,
 }
 
 impl Default for VocabularyConfig {
@@ -29,6 +53,10 @@ impl Default for VocabularyConfig {
             lowercase: true,
             min_frequency: 2,
             split: Split::Train,
+            sample: 1.0,
+            seed: 0,
+            special_tokens: SpecialNames::default(),
+            extra_tokens: Vec::new(),
         }
     }
 }
@@ -45,13 +73,42 @@ pub enum VocabularyModel {
 }
 
 impl VocabularyConfig {
-    /// What types cannot express.
-    pub fn issues(&self) -> Vec<ConfigIssue> {
+    /// What types cannot express; `extends` tells whether another tokenizer is extended.
+    pub fn issues(&self, extends: bool) -> Vec<ConfigIssue> {
         let mut issues = Vec::new();
-        let least = match self.model {
-            VocabularyModel::Wordpiece => 32,
-            VocabularyModel::ByteLevelBpe => 256 + 5,
-        };
+        let least = self.extra_tokens.len()
+            + match self.model {
+                VocabularyModel::Wordpiece => 32,
+                VocabularyModel::ByteLevelBpe => 256 + 5,
+            };
+        if !(self.sample > 0.0 && self.sample <= 1.0) {
+            issues.push(ConfigIssue::new("sample", "expected more than 0 and at most 1"));
+        }
+        let names = self.special_tokens.entries();
+        let mut all: Vec<(String, &str)> =
+            names.iter().map(|(key, name)| (format!("special_tokens.{key}"), *name)).collect();
+        all.extend(
+            self.extra_tokens
+                .iter()
+                .enumerate()
+                .map(|(at, name)| (format!("extra_tokens.{at}"), name.as_str())),
+        );
+        for (at, (path, name)) in all.iter().enumerate() {
+            if name.is_empty() || name.chars().any(char::is_whitespace) {
+                issues.push(ConfigIssue::new(path.clone(), "a token is not empty and holds no blank"));
+            } else if all[..at].iter().any(|(_, other)| other == name) {
+                issues.push(ConfigIssue::new(path.clone(), format!("`{name}` is named twice")));
+            }
+        }
+        if extends {
+            for (path, _) in all {
+                issues.push(ConfigIssue::new(path, "with `base`, the special tokens are the base's"));
+            }
+            if self.model != VocabularyModel::default() || self.lowercase != Self::default().lowercase {
+                let path = if self.lowercase == Self::default().lowercase { "model" } else { "lowercase" };
+                issues.push(ConfigIssue::new(path, "with `base`, texts are split as the base splits them"));
+            }
+        }
         if self.size < least {
             let message =
                 format!("is {}; must be at least {least}, to hold special tokens and characters", self.size);
@@ -67,6 +124,20 @@ impl VocabularyConfig {
             issues.push(ConfigIssue::new("split", "must be train: a vocabulary must not see held-out notes"));
         }
         issues
+    }
+}
+
+impl SpecialNames {
+    /// The names given, by key.
+    pub fn entries(&self) -> Vec<(&'static str, &str)> {
+        let all = [
+            ("cls", &self.cls),
+            ("sep", &self.sep),
+            ("pad", &self.pad),
+            ("mask", &self.mask),
+            ("unk", &self.unk),
+        ];
+        all.into_iter().filter_map(|(key, name)| Some((key, name.as_deref()?))).collect()
     }
 }
 
@@ -101,7 +172,8 @@ mod tests {
 
     #[test]
     fn values_out_of_range_are_named() {
-        assert!(VocabularyConfig::default().issues().is_empty());
+        assert!(VocabularyConfig::default().issues(false).is_empty());
+        assert!(VocabularyConfig::default().issues(true).is_empty());
         assert!(TokenizeConfig::default().issues().is_empty());
         let bad = VocabularyConfig {
             model: VocabularyModel::ByteLevelBpe,
@@ -110,8 +182,18 @@ mod tests {
             split: Split::Dev,
             ..VocabularyConfig::default()
         };
-        let paths: Vec<String> = bad.issues().into_iter().map(|issue| issue.path).collect();
-        assert_eq!(paths, ["size", "min_frequency", "split"]);
+        let paths = |bad: &VocabularyConfig, extends| -> Vec<String> {
+            bad.issues(extends).into_iter().map(|issue| issue.path).collect()
+        };
+        assert_eq!(paths(&bad, false), ["size", "min_frequency", "split"]);
+        assert_eq!(paths(&bad, true), ["model", "size", "min_frequency", "split"]);
+        let bad = VocabularyConfig {
+            sample: 0.0,
+            special_tokens: SpecialNames { cls: Some("[A]".to_owned()), ..SpecialNames::default() },
+            extra_tokens: vec!["[A]".to_owned(), "x y".to_owned()],
+            ..VocabularyConfig::default()
+        };
+        assert_eq!(paths(&bad, false), ["sample", "extra_tokens.0", "extra_tokens.1"]);
         assert_eq!(TokenizeConfig { notes_per_shard: 0 }.issues()[0].path, "notes_per_shard");
     }
 }

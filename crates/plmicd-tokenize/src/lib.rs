@@ -5,6 +5,7 @@
 //! | `config` | what can be set |
 //! | `batches` | notes in batches, bounded memory |
 //! | `word_counts`, `merges`, `vocabulary` | learning a vocabulary |
+//! | `extend` | going on learning where another vocabulary stops |
 //! | `load`, `special` | any Hugging Face tokenizer folder, the ids of its special tokens |
 //! | `encoder`, `chunks` | texts to ids, remembering words met before |
 //! | `tokenize`, `stats` | whole notes to ids, fragmentation and lengths |
@@ -15,6 +16,7 @@ mod batches;
 mod chunks;
 mod config;
 mod encoder;
+mod extend;
 mod load;
 mod merges;
 mod special;
@@ -23,6 +25,6 @@ mod tokenize;
 mod vocabulary;
 mod word_counts;
 
-pub use config::{TokenizeConfig, VocabularyConfig, VocabularyModel};
+pub use config::{SpecialNames, TokenizeConfig, VocabularyConfig, VocabularyModel};
 pub use tokenize::Tokenize;
 pub use vocabulary::Vocabulary;

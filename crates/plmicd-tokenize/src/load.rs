@@ -3,7 +3,7 @@
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
-use plmicd_data::SpecialTokens;
+use plmicd_data::{ExtendedVocabulary, SpecialTokens};
 use plmicd_pipeline::{BadInput, StageError};
 use serde_json::{Map, Value};
 use tokenizers::models::bpe::BPE;
@@ -18,8 +18,15 @@ use tokenizers::{AddedToken, Tokenizer};
 use crate::special::{self, BERT, ROBERTA, Roles};
 
 /// Files that describe a tokenizer beside `tokenizer.json`; copied along where they exist.
-const COMPANIONS: [&str; 5] =
-    ["tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt"];
+const COMPANIONS: [&str; 7] = [
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    ExtendedVocabulary::FILE,
+];
 
 /// A tokenizer ready to encode whole notes.
 pub struct Loaded {
@@ -49,6 +56,12 @@ impl Loaded {
 
     /// Writes the tokenizer as used: `tokenizer.json`, and the files it came with.
     pub fn write(&self, dir: &Utf8Path) -> Result<(), StageError> {
+        self.write_companions(dir)?;
+        write_tokenizer(&self.tokenizer, dir)
+    }
+
+    /// Writes the files it came with, as they are.
+    pub fn write_companions(&self, dir: &Utf8Path) -> Result<(), StageError> {
         for name in COMPANIONS {
             let source = self.dir.join(name);
             if source.exists() {
@@ -56,7 +69,7 @@ impl Loaded {
                 fs::write(dir.join(name), fs::read(source)?)?;
             }
         }
-        write_tokenizer(&self.tokenizer, dir)
+        Ok(())
     }
 }
 
@@ -75,12 +88,20 @@ pub fn read_tokenizer(dir: &Utf8Path, config: Option<&Map<String, Value>>) -> Re
         let bytes = fs::read(&whole)?;
         return Tokenizer::from_bytes(bytes).map_err(|e| bad(&whole, "not a tokenizer we can read", &*e));
     }
+    // The older layout: names and further tokens stand in files of their own.
+    let mut settings = config.cloned().unwrap_or_default();
+    settings.extend(read_object(&dir.join("special_tokens_map.json"))?.unwrap_or_default());
     if words.exists() {
-        return bert(&words, config).map_err(|e| bad(&words, "not a WordPiece vocabulary", &*e));
+        let mut tokenizer =
+            bert(&words, &settings).map_err(|e| bad(&words, "not a WordPiece vocabulary", &*e))?;
+        add_further(&mut tokenizer, dir)?;
+        return Ok(tokenizer);
     }
     if pieces.exists() && merges.exists() {
-        return roberta(&pieces, &merges, config)
-            .map_err(|e| bad(&pieces, "not a byte-level BPE vocabulary with its merges", &*e));
+        let mut tokenizer = roberta(&pieces, &merges, &settings)
+            .map_err(|e| bad(&pieces, "not a byte-level BPE vocabulary with its merges", &*e))?;
+        add_further(&mut tokenizer, dir)?;
+        return Ok(tokenizer);
     }
     Err(BadInput::new(
         dir,
@@ -93,11 +114,50 @@ fn bad(file: &Utf8Path, what: &str, error: &(dyn std::error::Error + 'static)) -
     BadInput::new(file, format!("{what}: {error}")).into()
 }
 
+/// The tokens of `added_tokens.json`, which come after those of the vocabulary.
+///
+/// # Errors
+/// Their ids leave a gap or are another token's.
+fn add_further(tokenizer: &mut Tokenizer, dir: &Utf8Path) -> Result<(), StageError> {
+    let path = dir.join("added_tokens.json");
+    let Some(added) = read_object(&path)? else { return Ok(()) };
+    let mut by_id: Vec<(u64, String)> = Vec::with_capacity(added.len());
+    for (token, id) in added {
+        let Some(id) = id.as_u64() else {
+            return Err(BadInput::new(&path, "expected an id for each token").column(token).into());
+        };
+        by_id.push((id, token));
+    }
+    by_id.sort();
+    for (id, token) in by_id {
+        if tokenizer.token_to_id(&token).is_none() {
+            tokenizer
+                .add_tokens([AddedToken::from(token.clone(), false)])
+                .map_err(|error| bad(&path, "a token cannot be added", &*error))?;
+        }
+        let found = tokenizer.token_to_id(&token);
+        if found.map(u64::from) != Some(id) {
+            let message = format!(
+                "gives the token id {id}, but after the vocabulary it would be {}",
+                found.map_or_else(|| "none".to_owned(), |found| found.to_string())
+            );
+            return Err(BadInput::new(&path, message).column(token).into());
+        }
+    }
+    Ok(())
+}
+
+/// The special tokens as the files name them.
+fn named<'a>(settings: &'a Map<String, Value>, usual: Roles<'a>) -> Roles<'a> {
+    usual.named(settings.iter().filter_map(|(key, value)| Some((key.as_str(), special::token_text(value)?))))
+}
+
 /// As `transformers` builds `BertTokenizerFast` from `vocab.txt`.
-fn bert(vocabulary: &Utf8Path, config: Option<&Map<String, Value>>) -> tokenizers::Result<Tokenizer> {
-    let model = WordPiece::from_file(vocabulary.as_str()).unk_token(BERT.unk.to_owned()).build()?;
+fn bert(vocabulary: &Utf8Path, config: &Map<String, Value>) -> tokenizers::Result<Tokenizer> {
+    let roles = named(config, BERT);
+    let model = WordPiece::from_file(vocabulary.as_str()).unk_token(roles.unk.to_owned()).build()?;
     let mut tokenizer = Tokenizer::new(model);
-    let strip_accents = config.and_then(|config| config.get("strip_accents")?.as_bool());
+    let strip_accents = config.get("strip_accents").and_then(Value::as_bool);
     tokenizer.with_normalizer(Some(BertNormalizer::new(
         true,
         flag(config, "tokenize_chinese_chars", true),
@@ -105,10 +165,10 @@ fn bert(vocabulary: &Utf8Path, config: Option<&Map<String, Value>>) -> tokenizer
         flag(config, "do_lower_case", true),
     )))?;
     tokenizer.with_pre_tokenizer(Some(BertPreTokenizer));
-    let (cls, sep) = ends(&tokenizer, BERT)?;
+    let (cls, sep) = ends(&tokenizer, roles)?;
     tokenizer.with_post_processor(Some(BertProcessing::new(sep, cls)));
     tokenizer.with_decoder(Some(tokenizers::decoders::wordpiece::WordPiece::default()));
-    add_special(&mut tokenizer, BERT)?;
+    add_special(&mut tokenizer, roles, config, false)?;
     Ok(tokenizer)
 }
 
@@ -116,8 +176,9 @@ fn bert(vocabulary: &Utf8Path, config: Option<&Map<String, Value>>) -> tokenizer
 fn roberta(
     vocabulary: &Utf8Path,
     merges: &Utf8Path,
-    config: Option<&Map<String, Value>>,
+    config: &Map<String, Value>,
 ) -> tokenizers::Result<Tokenizer> {
+    let roles = named(config, ROBERTA);
     let model = BPE::from_file(vocabulary.as_str(), merges.as_str()).build()?;
     let mut tokenizer = Tokenizer::new(model);
     if flag(config, "do_lower_case", false) {
@@ -125,20 +186,20 @@ fn roberta(
     }
     let add_prefix_space = flag(config, "add_prefix_space", false);
     tokenizer.with_pre_tokenizer(Some(ByteLevel::default().add_prefix_space(add_prefix_space)));
-    let (cls, sep) = ends(&tokenizer, ROBERTA)?;
+    let (cls, sep) = ends(&tokenizer, roles)?;
     tokenizer.with_post_processor(Some(RobertaProcessing::new(sep, cls).add_prefix_space(add_prefix_space)));
     tokenizer.with_decoder(Some(ByteLevel::default()));
-    add_special(&mut tokenizer, ROBERTA)?;
+    add_special(&mut tokenizer, roles, config, true)?;
     Ok(tokenizer)
 }
 
-fn flag(config: Option<&Map<String, Value>>, name: &str, default: bool) -> bool {
-    config.and_then(|config| config.get(name)?.as_bool()).unwrap_or(default)
+fn flag(config: &Map<String, Value>, name: &str, default: bool) -> bool {
+    config.get(name).and_then(Value::as_bool).unwrap_or(default)
 }
 
 type NamedId = (String, u32);
 
-fn ends(tokenizer: &Tokenizer, roles: Roles) -> tokenizers::Result<(NamedId, NamedId)> {
+fn ends(tokenizer: &Tokenizer, roles: Roles<'_>) -> tokenizers::Result<(NamedId, NamedId)> {
     let named = |token: &str| -> tokenizers::Result<NamedId> {
         let id = tokenizer.token_to_id(token).ok_or_else(|| format!("the token `{token}` is missing"))?;
         Ok((token.to_owned(), id))
@@ -148,12 +209,20 @@ fn ends(tokenizer: &Tokenizer, roles: Roles) -> tokenizers::Result<(NamedId, Nam
 
 /// Marks the special tokens that the vocabulary has, so that they are found in text before it is split. RoBERTa's
 /// mask takes the blank before it.
-fn add_special(tokenizer: &mut Tokenizer, roles: Roles) -> tokenizers::Result<()> {
+fn add_special(
+    tokenizer: &mut Tokenizer,
+    roles: Roles<'_>,
+    config: &Map<String, Value>,
+    byte_level: bool,
+) -> tokenizers::Result<()> {
+    let further = config.get(special::EXTRA).and_then(Value::as_array).into_iter().flatten();
     let known: Vec<AddedToken> = roles
         .entries()
         .into_iter()
-        .filter(|(_, token)| tokenizer.token_to_id(token).is_some())
-        .map(|(_, token)| AddedToken::from(token, true).lstrip(token == ROBERTA.mask))
+        .map(|(_, token)| token)
+        .chain(further.filter_map(special::token_text))
+        .filter(|token| tokenizer.token_to_id(token).is_some())
+        .map(|token| AddedToken::from(token, true).lstrip(byte_level && token == roles.mask))
         .collect();
     tokenizer.add_special_tokens(known)?;
     Ok(())

@@ -18,6 +18,33 @@ pub struct Learnt {
     pub pieces: Vec<String>,
     /// Merges in the order of learning, each once.
     pub merges: Vec<Pair>,
+    /// The piece that each merge gives.
+    pub results: Vec<PieceId>,
+}
+
+impl Learnt {
+    /// The merges as texts of pieces.
+    pub fn merges_in_words(&self) -> Vec<(String, String)> {
+        let text = |id: PieceId| self.pieces[id as usize].clone();
+        self.merges.iter().map(|&(first, second)| (text(first), text(second))).collect()
+    }
+
+    /// For each piece from `base` on, the pieces below `base` that it is made of.
+    pub fn made_of(&self, base: usize) -> Vec<Vec<PieceId>> {
+        let mut made: Vec<Vec<PieceId>> = vec![Vec::new(); self.pieces.len() - base];
+        let parts = |made: &[Vec<PieceId>], id: PieceId| match (id as usize).checked_sub(base) {
+            None => vec![id],
+            Some(at) => made[at].clone(),
+        };
+        for ((first, second), result) in self.merges.iter().zip(&self.results) {
+            let Some(at) = (*result as usize).checked_sub(base) else { continue };
+            // A piece that two pairs give keeps its first meaning.
+            if made[at].is_empty() {
+                made[at] = [parts(&made, *first), parts(&made, *second)].concat();
+            }
+        }
+        made
+    }
 }
 
 /// Word as pieces, and how often it occurs.
@@ -48,7 +75,7 @@ pub fn learn<E>(
     }
     pairs.settle();
 
-    let mut merges = Vec::new();
+    let (mut merges, mut results) = (Vec::new(), Vec::new());
     let mut merged: HashSet<Pair> = HashSet::new();
     while pieces.len() < size {
         if merges.len().is_multiple_of(256) {
@@ -64,6 +91,7 @@ pub fn learn<E>(
         });
         if merged.insert(pair) {
             merges.push(pair);
+            results.push(id);
         }
         for at in pairs.take_words(pair) {
             let word = &mut words[at];
@@ -73,7 +101,7 @@ pub fn learn<E>(
         }
         pairs.settle();
     }
-    Ok(Learnt { pieces, merges })
+    Ok(Learnt { pieces, merges, results })
 }
 
 /// Replaces every occurrence of `pair`, from the left.

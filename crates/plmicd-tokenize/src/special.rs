@@ -8,27 +8,44 @@ use tokenizers::Tokenizer;
 
 /// Tokens of a vocabulary we train, in the order of their ids.
 #[derive(Clone, Copy, Debug)]
-pub struct Roles {
+pub struct Roles<'a> {
     /// Put before a sequence.
-    pub cls: &'static str,
+    pub cls: &'a str,
     /// Put after a sequence.
-    pub sep: &'static str,
+    pub sep: &'a str,
     /// Fills short sequences.
-    pub pad: &'static str,
+    pub pad: &'a str,
     /// Hides a token.
-    pub mask: &'static str,
+    pub mask: &'a str,
     /// Stands for what cannot be expressed.
-    pub unk: &'static str,
+    pub unk: &'a str,
 }
 
 /// BERT's.
-pub const BERT: Roles = Roles { cls: "[CLS]", sep: "[SEP]", pad: "[PAD]", mask: "[MASK]", unk: "[UNK]" };
+pub const BERT: Roles<'static> =
+    Roles { cls: "[CLS]", sep: "[SEP]", pad: "[PAD]", mask: "[MASK]", unk: "[UNK]" };
 /// RoBERTa's.
-pub const ROBERTA: Roles = Roles { cls: "<s>", sep: "</s>", pad: "<pad>", mask: "<mask>", unk: "<unk>" };
+pub const ROBERTA: Roles<'static> =
+    Roles { cls: "<s>", sep: "</s>", pad: "<pad>", mask: "<mask>", unk: "<unk>" };
 
-impl Roles {
+/// Key of further special tokens in Hugging Face's files.
+pub const EXTRA: &str = "additional_special_tokens";
+
+impl<'a> Roles<'a> {
+    /// These names, others where the user or a file gives them; keys with or without `_token`.
+    pub fn named(self, names: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        names.fold(self, |roles, (key, name)| match key.strip_suffix("_token").unwrap_or(key) {
+            "cls" => Self { cls: name, ..roles },
+            "sep" => Self { sep: name, ..roles },
+            "pad" => Self { pad: name, ..roles },
+            "mask" => Self { mask: name, ..roles },
+            "unk" => Self { unk: name, ..roles },
+            _ => roles,
+        })
+    }
+
     /// Key in Hugging Face's files and token.
-    pub fn entries(self) -> [(&'static str, &'static str); 5] {
+    pub fn entries(self) -> [(&'static str, &'a str); 5] {
         [
             ("cls_token", self.cls),
             ("mask_token", self.mask),
@@ -76,7 +93,7 @@ pub fn find(
 }
 
 /// A token is a string, or an object with its `content`.
-fn token_text(value: &Value) -> Option<&str> {
+pub fn token_text(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value.get("content")?.as_str())
 }
 

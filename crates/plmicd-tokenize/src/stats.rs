@@ -57,10 +57,11 @@ impl Counts {
                 .into_iter()
                 .map(|limit| (limit, share_beyond(&self.tokens, limit)))
                 .collect(),
+            unknown_rate: self.unknown as f64 / tokens.total.max(1) as f64,
+            unknown_tokens: self.unknown,
             words,
             tokens,
             labels: Summary::of(self.labels),
-            unknown_tokens: self.unknown,
         }
     }
 }

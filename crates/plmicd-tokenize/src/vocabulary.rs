@@ -1,4 +1,4 @@
-//! The stage `vocabulary`: a tokenizer learnt from the training notes.
+//! The stage `vocabulary`: a tokenizer learnt from the training notes, alone or on top of another.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,19 +11,20 @@ use serde_json::{Map, Value, json};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
 use crate::config::{VocabularyConfig, VocabularyModel};
+use crate::extend;
 use crate::load::{read_tokenizer, write_tokenizer};
 use crate::merges::{Learnt, Word, learn};
-use crate::special::{BERT, ROBERTA, Roles};
-use crate::word_counts;
+use crate::special::{BERT, EXTRA, ROBERTA, Roles};
+use crate::word_counts::{self, Sample, Splitting};
 
 /// WordPiece's mark of pieces that continue a word.
-const CONTINUING: &str = "##";
+pub(crate) const CONTINUING: &str = "##";
 
 /// Characters a WordPiece vocabulary learns at most; words with rarer ones become the unknown token.
 const MAX_ALPHABET: usize = 1000;
 
 /// Longer words become the unknown token in BERT's tokenizer, so nothing is learnt from them.
-const MAX_WORD_CHARS: usize = 100;
+pub(crate) const MAX_WORD_CHARS: usize = 100;
 
 /// Training notes to `tokenizer`, in Hugging Face layout.
 #[derive(Clone, Copy, Debug)]
@@ -39,27 +40,26 @@ impl Stage for Vocabulary {
     const SUMMARY: &'static str = "A WordPiece or byte-level BPE tokenizer learnt from the training notes";
 
     fn inputs() -> &'static [InputSpec] {
-        const INPUTS: [InputSpec; 1] = [InputSpec::required("notes", &[kind::NOTES])];
+        const INPUTS: [InputSpec; 2] = [
+            InputSpec::required("notes", &[kind::NOTES]),
+            InputSpec::optional("base", &[kind::TOKENIZER, kind::HF_MODEL, kind::ENCODER]),
+        ];
         &INPUTS
     }
 
-    fn check(config: &Self::Config, _wired: &[&str]) -> Vec<ConfigIssue> {
-        config.issues()
+    fn check(config: &Self::Config, wired: &[&str]) -> Vec<ConfigIssue> {
+        config.issues(wired.contains(&"base"))
     }
 
     fn run(config: &Self::Config, context: &StageContext<'_>) -> Result<(), StageError> {
-        let notes = context.input("notes")?.file(NoteWriter::FILE);
-        let (counts, num_notes) =
-            word_counts::count(&notes, config.split, config.model, config.lowercase, context)?;
-        if counts.is_empty() {
-            let message =
-                format!("the {} split has {num_notes} notes and no words to learn from", config.split);
-            return Err(BadInput::new(notes, message).into());
+        if let Some(base) = context.optional_input("base") {
+            return extend::run(config, base, context);
         }
-        let distinct = counts.len();
+        let counts = counted(config, &Splitting::of_model(config.model, config.lowercase), context)?;
+        let roles = roles(config);
         let (start, words) = match config.model {
-            VocabularyModel::Wordpiece => wordpiece_start(counts),
-            VocabularyModel::ByteLevelBpe => byte_level_start(counts),
+            VocabularyModel::Wordpiece => wordpiece_start(counts, roles, &config.extra_tokens),
+            VocabularyModel::ByteLevelBpe => byte_level_start(counts, roles, &config.extra_tokens),
         };
         if start.len() > config.size {
             return Err(StageError::failed(format!(
@@ -72,28 +72,71 @@ impl Stage for Vocabulary {
             VocabularyModel::Wordpiece => CONTINUING,
             VocabularyModel::ByteLevelBpe => "",
         };
-        let learnt = learn(words, start, prefix, config.size, config.min_frequency, |size| {
-            context.progress("learning pieces", size as u64, Some(config.size as u64), "pieces");
-            context.check_interrupt()
-        })?;
-        context.note(format!(
-            "{} entries learnt from {distinct} distinct words of {num_notes} notes",
-            learnt.pieces.len()
-        ));
-        if learnt.pieces.len() < config.size {
-            context.warn(format!(
-                "the notes give only {} of {} entries (no further pair occurs {} times)",
-                learnt.pieces.len(),
-                config.size,
-                config.min_frequency
-            ));
-        }
-        write(config, &learnt, context.output_dir())
+        let learnt = learn_watched(config, words, start, prefix, context)?;
+        write(config, roles, &learnt, context.output_dir())
     }
 }
 
+/// The words of the notes and how often they occur.
+///
+/// # Errors
+/// There are none.
+pub(crate) fn counted(
+    config: &VocabularyConfig,
+    splitting: &Splitting,
+    context: &StageContext<'_>,
+) -> Result<BTreeMap<String, u64>, StageError> {
+    let notes = context.input("notes")?.file(NoteWriter::FILE);
+    let sample = Sample { split: config.split, share: config.sample, seed: config.seed };
+    let (counts, num_notes) = word_counts::count(&notes, sample, splitting, context)?;
+    if counts.is_empty() {
+        let message = format!("the {} split has {num_notes} notes and no words to learn from", config.split);
+        return Err(BadInput::new(notes, message).into());
+    }
+    context.note(format!("{} distinct words in {num_notes} notes", counts.len()));
+    Ok(counts)
+}
+
+/// Learns pieces, telling how far it is.
+pub(crate) fn learn_watched(
+    config: &VocabularyConfig,
+    words: Vec<Word>,
+    start: Vec<String>,
+    prefix: &str,
+    context: &StageContext<'_>,
+) -> Result<Learnt, StageError> {
+    let before = start.len();
+    let learnt = learn(words, start, prefix, config.size, config.min_frequency, |size| {
+        context.progress("learning pieces", size as u64, Some(config.size as u64), "pieces");
+        context.check_interrupt()
+    })?;
+    context.note(format!("{} entries, {} of them learnt", learnt.pieces.len(), learnt.pieces.len() - before));
+    if learnt.pieces.len() < config.size {
+        context.warn(format!(
+            "the notes give only {} of {} entries (no further pair occurs {} times)",
+            learnt.pieces.len(),
+            config.size,
+            config.min_frequency
+        ));
+    }
+    Ok(learnt)
+}
+
+/// The special tokens: BERT's or RoBERTa's, where the user does not name them.
+fn roles(config: &VocabularyConfig) -> Roles<'_> {
+    let usual = match config.model {
+        VocabularyModel::Wordpiece => BERT,
+        VocabularyModel::ByteLevelBpe => ROBERTA,
+    };
+    usual.named(config.special_tokens.entries().into_iter())
+}
+
 /// Special tokens, then every character alone and as a continuation, by code point.
-fn wordpiece_start(counts: BTreeMap<String, u64>) -> (Vec<String>, Vec<Word>) {
+fn wordpiece_start(
+    counts: BTreeMap<String, u64>,
+    roles: Roles<'_>,
+    extra: &[String],
+) -> (Vec<String>, Vec<Word>) {
     let mut frequency: BTreeMap<char, u64> = BTreeMap::new();
     for (word, count) in &counts {
         for c in word.chars() {
@@ -107,7 +150,8 @@ fn wordpiece_start(counts: BTreeMap<String, u64>) -> (Vec<String>, Vec<Word>) {
     let alphabet: Vec<char> = alphabet.into_iter().map(|(c, _)| c).collect();
 
     let mut pieces: Vec<String> =
-        [BERT.pad, BERT.unk, BERT.cls, BERT.sep, BERT.mask].map(str::to_owned).to_vec();
+        [roles.pad, roles.unk, roles.cls, roles.sep, roles.mask].map(str::to_owned).to_vec();
+    pieces.extend_from_slice(extra);
     let first = pieces.len() as u32;
     pieces.extend(alphabet.iter().map(|c| c.to_string()));
     pieces.extend(alphabet.iter().map(|c| format!("{CONTINUING}{c}")));
@@ -129,11 +173,16 @@ fn wordpiece_start(counts: BTreeMap<String, u64>) -> (Vec<String>, Vec<Word>) {
 }
 
 /// Special tokens, then the 256 bytes by their stand-in characters.
-fn byte_level_start(counts: BTreeMap<String, u64>) -> (Vec<String>, Vec<Word>) {
+fn byte_level_start(
+    counts: BTreeMap<String, u64>,
+    roles: Roles<'_>,
+    extra: &[String],
+) -> (Vec<String>, Vec<Word>) {
     let mut alphabet: Vec<char> = ByteLevel::alphabet().into_iter().collect();
     alphabet.sort_unstable();
     let mut pieces: Vec<String> =
-        [ROBERTA.cls, ROBERTA.pad, ROBERTA.sep, ROBERTA.unk, ROBERTA.mask].map(str::to_owned).to_vec();
+        [roles.cls, roles.pad, roles.sep, roles.unk, roles.mask].map(str::to_owned).to_vec();
+    pieces.extend_from_slice(extra);
     let first = pieces.len() as u32;
     pieces.extend(alphabet.iter().map(|c| c.to_string()));
     let position: HashMap<char, u32> = alphabet.into_iter().zip(first..).collect();
@@ -145,41 +194,59 @@ fn byte_level_start(counts: BTreeMap<String, u64>) -> (Vec<String>, Vec<Word>) {
 }
 
 /// Vocabulary files first; `tokenizer.json` is then what any reader makes of them.
-fn write(config: &VocabularyConfig, learnt: &Learnt, dir: &Utf8Path) -> Result<(), StageError> {
-    let roles = match config.model {
-        VocabularyModel::Wordpiece => {
-            fs::write(dir.join("vocab.txt"), learnt.pieces.join("\n") + "\n")?;
-            BERT
-        }
-        VocabularyModel::ByteLevelBpe => {
-            json_file(dir, "vocab.json", &Ids(&learnt.pieces))?;
-            let mut merges = "#version: 0.2\n".to_owned();
-            for &(a, b) in &learnt.merges {
-                merges += &format!("{} {}\n", learnt.pieces[a as usize], learnt.pieces[b as usize]);
-            }
-            fs::write(dir.join("merges.txt"), merges)?;
-            ROBERTA
-        }
-    };
+fn write(
+    config: &VocabularyConfig,
+    roles: Roles<'_>,
+    learnt: &Learnt,
+    dir: &Utf8Path,
+) -> Result<(), StageError> {
+    match config.model {
+        VocabularyModel::Wordpiece => write_wordpiece(&learnt.pieces, dir)?,
+        VocabularyModel::ByteLevelBpe => write_byte_level(&learnt.pieces, &learnt.merges_in_words(), dir)?,
+    }
     let settings = tokenizer_config(config, roles);
     json_file(dir, "tokenizer_config.json", &settings)?;
-    json_file(dir, "special_tokens_map.json", &special_tokens_map(roles))?;
+    json_file(dir, "special_tokens_map.json", &special_tokens_map(config, roles))?;
     let settings: Map<String, Value> = settings.into_iter().collect();
     let tokenizer = read_tokenizer(dir, Some(&settings))?;
     write_tokenizer(&tokenizer, dir)
+}
+
+/// `vocab.txt`.
+pub(crate) fn write_wordpiece(pieces: &[String], dir: &Utf8Path) -> Result<(), StageError> {
+    Ok(fs::write(dir.join("vocab.txt"), pieces.join("\n") + "\n")?)
+}
+
+/// `vocab.json` and `merges.txt`.
+pub(crate) fn write_byte_level(
+    pieces: &[String],
+    merges: &[(String, String)],
+    dir: &Utf8Path,
+) -> Result<(), StageError> {
+    json_file(dir, "vocab.json", &Ids(pieces))?;
+    let mut text = "#version: 0.2\n".to_owned();
+    for (first, second) in merges {
+        text += &format!("{first} {second}\n");
+    }
+    Ok(fs::write(dir.join("merges.txt"), text)?)
 }
 
 fn json_file(dir: &Utf8Path, name: &str, value: &impl Serialize) -> Result<(), StageError> {
     write_json(&dir.join(name), value).map_err(|e| StageError::because("writing the tokenizer", e))
 }
 
-fn special_tokens_map(roles: Roles) -> BTreeMap<String, Value> {
-    roles.entries().into_iter().map(|(role, token)| (role.to_owned(), json!(token))).collect()
+fn special_tokens_map(config: &VocabularyConfig, roles: Roles<'_>) -> BTreeMap<String, Value> {
+    let mut map: BTreeMap<String, Value> =
+        roles.entries().into_iter().map(|(role, token)| (role.to_owned(), json!(token))).collect();
+    if !config.extra_tokens.is_empty() {
+        map.insert(EXTRA.to_owned(), json!(config.extra_tokens));
+    }
+    map
 }
 
 /// What `transformers` reads beside `tokenizer.json`.
-fn tokenizer_config(config: &VocabularyConfig, roles: Roles) -> BTreeMap<String, Value> {
-    let mut settings = special_tokens_map(roles);
+fn tokenizer_config(config: &VocabularyConfig, roles: Roles<'_>) -> BTreeMap<String, Value> {
+    let mut settings = special_tokens_map(config, roles);
     settings.insert("do_lower_case".to_owned(), json!(config.lowercase));
     let class = match config.model {
         VocabularyModel::Wordpiece => {

@@ -11,6 +11,7 @@ pub fn registry() -> Registry {
     let registry = Registry::default()
         .stage::<plmicd_synth::Synth>()
         .stage::<plmicd_preprocess::Preprocess>()
+        .stage::<plmicd_preprocess::TextCorpus>()
         .stage::<plmicd_tokenize::Vocabulary>()
         .stage::<plmicd_tokenize::Tokenize>();
     #[cfg(feature = "torch")]
@@ -46,6 +47,19 @@ pub fn registry() -> Registry {
             help: "a folder with notes.csv, notes.csv.gz or notes.parquet: id, text, codes, optionally subject and split; \
                    see docs/guides/data-sources.md",
             files: source_files::table_files,
+        })
+        .source(SourceKind {
+            name: kind::TEXT,
+            restricted: true,
+            help: "a folder of .txt or .txt.gz files, one a text; see docs/reference/corpus.md",
+            files: source_files::text_files,
+        })
+        .source(SourceKind {
+            name: kind::NOTES,
+            restricted: true,
+            help: "the folder of a notes artifact, such as artifacts/latest/PIPELINE/preprocess: what the stage \
+                   `preprocess` of another pipeline or store made",
+            files: source_files::notes_files,
         })
         .source(SourceKind {
             name: kind::CODIESP,

@@ -6,7 +6,7 @@ use plmicd_pipeline::registry::SourceFiles;
 
 const CONFIG: &str = "config.json";
 const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
-const TOKENIZER: [&str; 8] = [
+const TOKENIZER: [&str; 9] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -15,6 +15,7 @@ const TOKENIZER: [&str; 8] = [
     "vocab.txt",
     "vocab.json",
     "merges.txt",
+    "extended_vocabulary.json",
 ];
 
 /// The files of a model folder that stages read; whatever else lies there does not count. A folder without

@@ -8,7 +8,7 @@ use tch::Tensor;
 
 use super::{MaskedLm, names};
 use crate::model_folder::{CONFIG, SECTION, WEIGHTS, read_weights, sorted, write_json};
-use crate::weights::{Wanted, fill};
+use crate::weights::{Growth, Wanted, fill};
 use crate::{LoadReport, ModelType, NamedParameter, NnError, write_safetensors};
 
 /// Where a head came from.
@@ -26,11 +26,19 @@ impl MaskedLm {
     ///
     /// # Errors
     /// Besides those of the files: part of a head, or a decoder that is not the word embeddings.
-    pub fn load(&self, folder: &Utf8Path) -> Result<(LoadReport, HeadStart), NnError> {
+    /// `growth` gives rows to the pieces by which the encoder's vocabulary was extended.
+    pub fn load(
+        &self,
+        folder: &Utf8Path,
+        growth: Option<Growth<'_>>,
+    ) -> Result<(LoadReport, HeadStart), NnError> {
         let (file, mut tensors) = read_weights(folder)?;
         let model_type = self.encoder.config().model_type;
         let tied = self.encoder.config().other.get("tie_word_embeddings") != Some(&Value::Bool(false));
         drop_decoder(&mut tensors, model_type, tied).map_err(|message| NnError::file(&file, message))?;
+        if let Some(growth) = growth {
+            growth.apply(&mut tensors, model_type, &file)?;
+        }
         let is_encoder = |name: &str| name.starts_with(&format!("{model_type}."));
         let (encoder, head): (Vec<NamedParameter>, Vec<NamedParameter>) =
             self.parameters().into_iter().partition(|parameter| is_encoder(&parameter.name));

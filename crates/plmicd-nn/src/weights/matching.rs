@@ -110,7 +110,7 @@ pub(crate) fn fill(
 
 /// A tensor's name in the published layout: older checkpoints call LayerNorm's tensors `gamma` and `beta`, and
 /// checkpoints of the bare encoder lack its prefix.
-fn published_name(name: &str, model_type: ModelType) -> String {
+pub(crate) fn published_name(name: &str, model_type: ModelType) -> String {
     let name = match name.strip_suffix(".gamma") {
         Some(stem) => format!("{stem}.weight"),
         None => match name.strip_suffix(".beta") {

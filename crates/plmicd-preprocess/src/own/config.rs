@@ -5,6 +5,15 @@ use plmicd_pipeline::ConfigIssue;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// What is read of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Notes with their codes.
+    Coded,
+    /// Texts alone.
+    Texts,
+}
+
 /// Columns of a `table` source. Names are matched without regard to case in CSV, exactly in Parquet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -41,11 +50,16 @@ impl Default for TableColumns {
 }
 
 impl TableColumns {
-    /// Columns that must be there, then those that may be: a name that the user chose is meant.
-    pub fn required_and_optional(&self) -> (Vec<&str>, Vec<&str>) {
+    /// Columns that must be there, then those that may be: a name that the user chose is meant. Texts alone need
+    /// neither codes nor a split.
+    pub fn required_and_optional(&self, wanted: Wanted) -> (Vec<&str>, Vec<&str>) {
         let default = Self::default();
-        let mut required: Vec<&str> = vec![&self.id_column, &self.text_column, &self.codes_column];
+        let mut required: Vec<&str> = vec![&self.id_column, &self.text_column];
         let mut optional = Vec::new();
+        if wanted == Wanted::Texts {
+            return (required, optional);
+        }
+        required.push(&self.codes_column);
         for (name, default) in
             [(&self.subject_column, &default.subject_column), (&self.split_column, &default.split_column)]
         {

@@ -2,6 +2,7 @@
 
 mod config;
 mod csv;
+mod folder;
 mod parquet;
 
 use std::collections::HashMap;
@@ -11,7 +12,8 @@ use plmicd_data::{CodeSystem, Split, kind};
 use plmicd_pipeline::{BadInput, StageContext, StageError};
 use rayon::prelude::*;
 
-pub use self::config::TableColumns;
+pub use self::config::{TableColumns, Wanted};
+pub use self::folder::text_files;
 use crate::codes::format_code;
 use crate::config::{PreprocessConfig, Splits};
 use crate::corpus::{CodeBook, CodeId, Corpus, DraftNote, Exclusions};
@@ -72,6 +74,7 @@ impl Place {
 pub fn read(
     config: &PreprocessConfig,
     dir: &Utf8Path,
+    wanted: Wanted,
     context: &StageContext<'_>,
 ) -> Result<Corpus, StageError> {
     let path = find(dir)?.ok_or_else(|| missing(dir))?;
@@ -83,11 +86,27 @@ pub fn read(
     let mut reader = Reader::new(config, &path, context)?;
     let columns = &config.table;
     if path.extension() == Some("parquet") {
-        parquet::read(&path, columns, context, &mut |row| reader.take(row))?;
+        parquet::read(&path, columns, wanted, context, &mut |row| reader.take(row))?;
     } else {
-        csv::read(&path, columns, context, &mut |row| reader.take(row))?;
+        csv::read(&path, columns, wanted, context, &mut |row| reader.take(row))?;
     }
     reader.finish()
+}
+
+/// Reads every text file below `dir` as a note, named by its path from there.
+///
+/// # Errors
+/// There is none, or one cannot be read.
+pub fn read_folder(
+    config: &PreprocessConfig,
+    dir: &Utf8Path,
+    context: &StageContext<'_>,
+) -> Result<Corpus, StageError> {
+    let mut reader = Reader::new(config, dir, context)?;
+    folder::read(dir, context, &mut |row| reader.take(row))?;
+    let mut corpus = reader.finish()?;
+    corpus.source = kind::TEXT;
+    Ok(corpus)
 }
 
 struct Reader<'a> {

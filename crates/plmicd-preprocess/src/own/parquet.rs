@@ -9,7 +9,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use plmicd_pipeline::{BadInput, StageContext, StageError};
 
-use super::{Place, Row, TableColumns, split_codes};
+use super::{Place, Row, TableColumns, Wanted, split_codes};
 
 /// Rows decoded at a time.
 const READ_ROWS: usize = 256;
@@ -18,6 +18,7 @@ const READ_ROWS: usize = 256;
 pub fn read(
     path: &Utf8Path,
     columns: &TableColumns,
+    content: Wanted,
     context: &StageContext<'_>,
     take: &mut dyn FnMut(Row) -> Result<(), StageError>,
 ) -> Result<(), StageError> {
@@ -31,7 +32,7 @@ pub fn read(
         ParquetRecordBatchReaderBuilder::try_new_with_options(file, options).map_err(|e| damaged(&e))?;
     let total = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
     let schema = builder.schema().clone();
-    let (required, optional) = columns.required_and_optional();
+    let (required, optional) = columns.required_and_optional(content);
     let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
     for name in &required {
         if !names.contains(name) {

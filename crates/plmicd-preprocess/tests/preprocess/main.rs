@@ -10,3 +10,4 @@ mod mimic3;
 mod mimic4;
 mod own;
 mod support;
+mod texts;

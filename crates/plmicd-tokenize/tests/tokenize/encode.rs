@@ -48,6 +48,7 @@ fn notes_keep_their_order_labels_and_counts() {
     assert_eq!(stats.vocab_size, 10);
     let dev = stats.splits[&Split::Dev].clone();
     assert_eq!((dev.notes, dev.unknown_tokens), (100, 100));
+    assert_eq!(dev.unknown_rate, 100.0 / dev.tokens.total as f64);
     assert_eq!(dev.tokens.total, dev.words.total + 100, "one more piece than words");
     assert!((dev.fragmentation - dev.tokens.total as f64 / dev.words.total as f64).abs() < 1e-12);
     assert_eq!(dev.share_beyond.into_iter().collect::<Vec<_>>(), [(512, 0.0), (3072, 0.0), (6144, 0.0)]);

@@ -9,7 +9,7 @@ use plmicd_pipeline::{Input, Interrupt, NoEvents, Runtime, Stage, StageContext, 
 
 /// A temporary folder.
 pub struct Dir {
-    _dir: tempfile::TempDir,
+    _dir: Option<tempfile::TempDir>,
     pub path: Utf8PathBuf,
 }
 
@@ -17,7 +17,12 @@ impl Dir {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = Utf8PathBuf::try_from(dir.path().to_owned()).unwrap();
-        Self { _dir: dir, path }
+        Self { _dir: Some(dir), path }
+    }
+
+    /// A folder that stays.
+    pub fn at(path: &Utf8Path) -> Self {
+        Self { _dir: None, path: path.to_owned() }
     }
 
     /// Name and digest of every file.

@@ -1,10 +1,13 @@
 //! The stage `vocabulary`: deterministic, complete, loadable.
 
-use plmicd_data::{ShardReader, SpecialTokens, Split};
-use plmicd_tokenize::{Tokenize, TokenizeConfig, Vocabulary, VocabularyConfig, VocabularyModel};
+use camino::Utf8Path;
+use plmicd_data::{ExtendedVocabulary, ShardReader, SpecialTokens, Split};
+use plmicd_tokenize::{
+    SpecialNames, Tokenize, TokenizeConfig, Vocabulary, VocabularyConfig, VocabularyModel,
+};
 use serde_json::Value;
 
-use crate::support::{Dir, corpus_dir, notes, run};
+use crate::support::{Dir, corpus_dir, notes, published, run};
 
 fn config(model: VocabularyModel, size: usize) -> VocabularyConfig {
     VocabularyConfig { model, size, ..VocabularyConfig::default() }
@@ -97,4 +100,92 @@ fn held_out_notes_are_not_seen() {
             .any(|piece| piece.contains('z'))
     };
     assert!(seen(Split::Train) && !seen(Split::Test));
+}
+
+#[test]
+fn special_tokens_have_the_names_that_the_user_gives() {
+    let special_tokens = SpecialNames { cls: Some("[START]".to_owned()), ..SpecialNames::default() };
+    let extra_tokens = vec!["[DEID]".to_owned()];
+    for (model, size) in [(VocabularyModel::Wordpiece, 300), (VocabularyModel::ByteLevelBpe, 420)] {
+        let config = VocabularyConfig {
+            special_tokens: special_tokens.clone(),
+            extra_tokens: extra_tokens.clone(),
+            ..config(model, size)
+        };
+        let tokenizer = learn(&config, &corpus_dir(), 1);
+        let (ids, special) = encode("[DEID] [START]", &tokenizer);
+        assert!(ids.contains(&5) && ids.contains(&special.cls.unwrap()), "{model:?}: {ids:?}");
+        // The same from the older files alone.
+        fs_err::remove_file(tokenizer.path.join("tokenizer.json")).unwrap();
+        assert_eq!(encode("[DEID] [START]", &tokenizer), (ids, special));
+    }
+}
+
+#[test]
+fn a_sample_follows_from_its_seed() {
+    let vocabulary = |sample, seed| {
+        let config = VocabularyConfig { sample, seed, ..config(VocabularyModel::Wordpiece, 200) };
+        learn(&config, &corpus_dir(), 1).digests()["tokenizer.json"].clone()
+    };
+    assert_eq!(vocabulary(0.1, 1), vocabulary(0.1, 1));
+    assert_ne!(vocabulary(0.1, 1), vocabulary(0.1, 2));
+    assert_eq!(vocabulary(1.0, 1), vocabulary(1.0, 2));
+}
+
+/// Notes about what general vocabularies break up.
+fn domain_notes() -> Dir {
+    let text = "pneumothorax and cholecystectomy, pneumothorax; levothyroxine cholecystectomy Pneumothorax";
+    notes(&[(Split::Train, text), (Split::Train, text), (Split::Test, "held out electroencephalography")])
+}
+
+#[test]
+fn a_vocabulary_goes_on_where_another_stops() {
+    for (name, size, model) in
+        [("bert-base-uncased", 30_522, "vocab.txt"), ("roberta-base", 50_265, "merges.txt")]
+    {
+        let Some(base) = published(name) else { return };
+        let more = 40;
+        let config = VocabularyConfig { size: size + more, ..VocabularyConfig::default() };
+        let inputs = [("notes", "notes", domain_notes()), ("base", "tokenizer", Dir::at(&base))];
+        let inputs: Vec<(&str, &str, &Utf8Path)> =
+            inputs.iter().map(|(slot, kind, dir)| (*slot, *kind, dir.path.as_path())).collect();
+        let extended = run::<Vocabulary>(&config, &inputs, 2).unwrap();
+        assert!(extended.path.join(model).exists());
+        let known = ExtendedVocabulary::read(&extended.path).unwrap().unwrap();
+        assert!(known.base_size == size && known.pieces.len() <= more && known.pieces.len() > 10);
+
+        // Words of the notes become one token; other texts keep their ids; held-out notes are not looked at.
+        let old = Dir::at(&base);
+        for word in [" pneumothorax", " cholecystectomy"] {
+            assert!(encode(word, &old).0.len() > 1, "{name} breaks {word}");
+            let (ids, special) = encode(word, &extended);
+            assert_eq!(ids.len(), 1, "{name} {word}");
+            assert_eq!(special.vocab_size, known.size());
+            // The new piece stands for what the old tokenizer made of the word.
+            assert_eq!(known.pieces[ids[0] as usize - size], encode(word, &old).0, "{name} {word}");
+        }
+        for text in ["The patient was discharged home.", "electroencephalography"] {
+            assert_eq!(encode(text, &old).0, encode(text, &extended).0, "{name}: {text}");
+        }
+        let small = VocabularyConfig { size: 1000, ..VocabularyConfig::default() };
+        let error = run::<Vocabulary>(&small, &inputs, 1).err().unwrap().to_string();
+        assert!(error.contains(&format!("has {size} entries already")), "{error}");
+    }
+}
+
+#[test]
+fn a_further_token_of_the_older_layout_keeps_its_id() {
+    let Some(base) = published("bert-base-uncased") else { return };
+    let folder = Dir::new();
+    fs_err::copy(base.join("vocab.txt"), folder.path.join("vocab.txt")).unwrap();
+    let write = |text: &str| fs_err::write(folder.path.join("added_tokens.json"), text).unwrap();
+    write(r#"{"mrsa": 30523, "icd9": 30522}"#);
+    let (ids, special) = encode("the mrsa", &folder);
+    assert_eq!((ids.last(), special.vocab_size), (Some(&30523), 30524));
+    write(r#"{"mrsa": 40000}"#);
+    let corpus = notes(&[(Split::Test, "x")]);
+    let inputs =
+        [("notes", "notes", corpus.path.as_path()), ("tokenizer", "tokenizer", folder.path.as_path())];
+    let error = run::<Tokenize>(&TokenizeConfig::default(), &inputs, 1).err().unwrap().to_string();
+    assert!(error.contains("added_tokens.json") && error.contains("40000"), "{error}");
 }

@@ -1,0 +1,69 @@
+//! A folder of text files: source `text`.
+
+use std::io::Read;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use flate2::read::MultiGzDecoder;
+use plmicd_pipeline::{BadInput, StageContext, StageError};
+
+use super::{Place, Row};
+
+/// Every `.txt` and `.txt.gz` below `dir`: its path from there and its whole path, by the former. Links to folders are
+/// not followed, so that there is no way round in a circle.
+///
+/// # Errors
+/// A folder cannot be listed, or there is no text.
+pub fn text_files(dir: &Utf8Path) -> Result<Vec<(String, Utf8PathBuf)>, BadInput> {
+    let mut found = Vec::new();
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let unreadable = |error: std::io::Error| BadInput::new(&folder, format!("cannot be listed: {error}"));
+        for entry in folder.read_dir_utf8().map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            let path = entry.path().to_owned();
+            if entry.file_type().map_err(unreadable)?.is_dir() {
+                folders.push(path);
+            } else if (path.as_str().ends_with(".txt") || path.as_str().ends_with(".txt.gz"))
+                && path.is_file()
+            {
+                let name = path.strip_prefix(dir).unwrap_or(&path).to_string();
+                found.push((name, path));
+            }
+        }
+    }
+    if found.is_empty() {
+        return Err(BadInput::new(dir, "no text; expected files .txt or .txt.gz here or in folders below"));
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Gives every file to `take`.
+pub(super) fn read(
+    dir: &Utf8Path,
+    context: &StageContext<'_>,
+    take: &mut dyn FnMut(Row) -> Result<(), StageError>,
+) -> Result<(), StageError> {
+    let files = text_files(dir)?;
+    let total = files.len() as u64;
+    for (at, (id, path)) in files.into_iter().enumerate() {
+        if at.is_multiple_of(64) {
+            context.check_interrupt()?;
+            context.progress("reading texts", at as u64, Some(total), "files");
+        }
+        let mut text = fs_err::read(&path)?;
+        if path.extension() == Some("gz") {
+            let mut unpacked = Vec::new();
+            MultiGzDecoder::new(text.as_slice())
+                .read_to_end(&mut unpacked)
+                .map_err(|error| BadInput::new(&path, format!("not a sound gzip file: {error}")))?;
+            text = unpacked;
+        }
+        // A byte order mark is no part of the text.
+        if text.starts_with(b"\xef\xbb\xbf") {
+            text.drain(..3);
+        }
+        take(Row { place: Place::Line(1), id, text, codes: Vec::new(), subject: None, split: None })?;
+    }
+    Ok(())
+}
