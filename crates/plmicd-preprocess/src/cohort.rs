@@ -3,7 +3,7 @@
 
 use plmicd_pipeline::StageError;
 
-use crate::config::{Cohort, PreprocessConfig};
+use crate::config::{Cohort, Compat, PreprocessConfig};
 use crate::corpus::{CodeBook, CodeId, DraftNote, Exclusions};
 
 /// Applies the config's code filters to the notes and returns the label space: codes in byte order.
@@ -23,7 +23,8 @@ pub fn select(
     let before = kept.len();
     kept.retain(|&id| frequency[id as usize] >= config.min_code_frequency);
     exclusions.add((before - kept.len()) as u64, "codes", "on fewer notes than min_code_frequency");
-    if config.cohort == Cohort::Top {
+    // With `compat = "caml"` the source has chosen them already, by CAML's own count.
+    if config.cohort == Cohort::Top && config.compat == Compat::Corrected {
         kept.sort_by(|&a, &b| {
             frequency[b as usize].cmp(&frequency[a as usize]).then_with(|| codes.code(a).cmp(codes.code(b)))
         });

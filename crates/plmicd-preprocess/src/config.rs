@@ -38,6 +38,11 @@ pub struct PreprocessConfig {
     pub code_level: CodeLevel,
     /// Which edition of the ICD a `mimic4` source is read in: `icd9` or `icd10`. Other sources have one.
     pub icd_version: IcdVersion,
+    /// How a `mimic3` source's codes are read: `corrected` (as text, each once) or `caml` (as the scripts of Mullenbach
+    /// et al. 2018 leave them, accidents included).
+    pub compat: Compat,
+    /// With `compat = "caml"`: also write CAML's own tables, into the folder `caml` of the artifact.
+    pub caml_files: bool,
     /// Where things stand in a `table` source.
     pub table: TableColumns,
     /// Language of the texts of a `codiesp` source: `en` (machine translation) or `es` (original). Other sources
@@ -60,10 +65,23 @@ impl Default for PreprocessConfig {
             deidentified: Deidentified::default(),
             code_level: CodeLevel::default(),
             icd_version: IcdVersion::default(),
+            compat: Compat::default(),
+            caml_files: false,
             table: TableColumns::default(),
             language: Language::default(),
         }
     }
+}
+
+/// How codes are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compat {
+    /// As text and without repetition, as the corrected studies do.
+    #[default]
+    Corrected,
+    /// As CAML's scripts leave them.
+    Caml,
 }
 
 /// Which codes make the label space.
@@ -188,6 +206,22 @@ impl PreprocessConfig {
             if !(0.0..1.0).contains(&value) {
                 issues.push(ConfigIssue::new(path, format!("is {value}; must be at least 0 and below 1")));
             }
+        }
+        if self.compat == Compat::Caml {
+            let usual = Self::default();
+            for (path, same) in [
+                ("codes", self.codes == usual.codes),
+                ("min_code_frequency", self.min_code_frequency == 1),
+                ("text", self.text == usual.text),
+                ("deidentified", self.deidentified == usual.deidentified),
+                ("code_level", self.code_level == usual.code_level),
+            ] {
+                if !same {
+                    issues.push(ConfigIssue::new(path, "with compat = \"caml\" it stays at its default"));
+                }
+            }
+        } else if self.caml_files {
+            issues.push(ConfigIssue::new("caml_files", "needs compat = \"caml\""));
         }
         let held_out = self.dev_fraction + self.test_fraction;
         if issues.is_empty() && held_out >= 1.0 {

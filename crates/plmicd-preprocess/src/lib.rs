@@ -43,7 +43,8 @@ mod text_corpus;
 mod write;
 
 pub use codes::format_code;
-pub use config::{CodeKinds, CodeLevel, Cohort, IcdVersion, Language, PreprocessConfig, Splits};
+pub use config::{CodeKinds, CodeLevel, Cohort, Compat, IcdVersion, Language, PreprocessConfig, Splits};
+pub use mimic3::caml::{caml_code, caml_float};
 pub use own::TableColumns;
 pub use stage::Preprocess;
 pub use text::{Deidentified, TextCleaning};

@@ -79,7 +79,7 @@ pub fn read(
         }
     }
     let rules = TextRules { blanks: true, ..config.text_rules() };
-    let (admissions, spill) = note_table.read(rules, context, &mut exclusions)?;
+    let (admissions, spill) = note_table.read(rules, false, context, &mut exclusions)?;
     if admissions.is_empty() {
         let message = format!("no discharge summary to read ({})", exclusions.sentence());
         return Err(BadInput::new(&note_path, message).into());

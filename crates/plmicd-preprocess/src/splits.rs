@@ -86,11 +86,27 @@ pub fn list_name(split: Split) -> String {
 /// # Errors
 /// A list is missing or empty, a line is not a number, an id is in two lists.
 pub fn read_lists(dir: &Utf8Path) -> Result<HashMap<u64, Split>, StageError> {
+    read_named(dir, list_name)
+}
+
+/// Reads the lists of the admissions with frequent codes, such as `train_50_hadm_ids.csv`; `None` if there are none.
+///
+/// # Errors
+/// As [`read_lists`].
+pub fn read_top_lists(dir: &Utf8Path, codes: usize) -> Result<Option<HashMap<u64, Split>>, StageError> {
+    let name = |split| format!("{split}_{codes}_hadm_ids.csv");
+    if !Split::ALL.into_iter().any(|split| dir.join(name(split)).exists()) {
+        return Ok(None);
+    }
+    read_named(dir, name).map(Some)
+}
+
+fn read_named(dir: &Utf8Path, name: impl Fn(Split) -> String) -> Result<HashMap<u64, Split>, StageError> {
     let mut splits = HashMap::new();
     for split in Split::ALL {
-        let path = dir.join(list_name(split));
+        let path = dir.join(name(split));
         if !path.exists() {
-            let names: Vec<String> = Split::ALL.into_iter().map(list_name).collect();
+            let names: Vec<String> = Split::ALL.into_iter().map(&name).collect();
             return Err(BadInput::new(&path, "this list of admission ids is missing")
                 .hint(format!(
                     "splits = \"caml\" reads {} from the source's folder `splits`; they are in the folder mimicdata/mimic3 \
@@ -115,7 +131,7 @@ pub fn read_lists(dir: &Utf8Path) -> Result<HashMap<u64, Split>, StageError> {
             if let Some(other) = splits.insert(id, split)
                 && other != split
             {
-                return Err(BadInput::new(&path, format!("admission {id} is also in {}", list_name(other)))
+                return Err(BadInput::new(&path, format!("admission {id} is also in {}", name(other)))
                     .line(number)
                     .into());
             }

@@ -11,16 +11,18 @@ use crate::codes::format_code;
 use crate::corpus::{CodeBook, CodeId, Exclusions};
 use crate::table::Table;
 
-const SUBJECT: usize = 0;
-const ADMISSION: usize = 1;
-const SEQUENCE: usize = 2;
-const CODE: usize = 3;
+pub const SUBJECT: usize = 0;
+pub const ADMISSION: usize = 1;
+pub const SEQUENCE: usize = 2;
+pub const CODE: usize = 3;
 /// Only in the tables of MIMIC-IV.
 const VERSION: usize = 4;
+/// Only in the tables of MIMIC-III, and only CAML's own files need it.
+pub const ROW: usize = 4;
 
 /// Opens a code table and checks its header.
 pub fn open(path: &Utf8Path) -> Result<Table, StageError> {
-    Table::open(path, b',', &["SUBJECT_ID", "HADM_ID", "SEQ_NUM", "ICD9_CODE"], &[])
+    Table::open(path, b',', &["SUBJECT_ID", "HADM_ID", "SEQ_NUM", "ICD9_CODE"], &["ROW_ID"])
 }
 
 struct Row {

@@ -4,22 +4,27 @@
 //! index of them stays in memory. Then they are brought into the order of (patient, admission), and an
 //! admission's summaries are joined in the order of the file.
 
+pub mod caml;
+mod caml_files;
 pub mod codes;
 pub mod notes;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use plmicd_data::{CodeSystem, kind};
+use plmicd_data::{CodeSystem, Split, kind};
 use plmicd_pipeline::{BadInput, StageContext, StageError};
 
 use crate::cohort::drop_notes;
-use crate::config::{PreprocessConfig, Splits};
-use crate::corpus::{Corpus, DraftNote, Exclusions};
+use crate::config::{Cohort, Compat, PreprocessConfig, Splits};
+use crate::corpus::{CodeBook, CodeId, Corpus, DraftNote, Exclusions};
 use crate::descriptions::Descriptions;
+use crate::spill::Spill;
 use crate::splits;
 use crate::table::{self, Table};
 
+use self::caml::CamlRow;
+use self::caml_files::{CamlData, CamlNote};
 use self::codes::CodeRows;
 use self::notes::{Admission, Layout, NoteTable};
 
@@ -63,34 +68,36 @@ pub fn read(
         Splits::Random | Splits::Stratified => None,
     };
 
+    let caml = config.compat == Compat::Caml;
     let mut code_rows = CodeRows::default();
-    for (mut table, system) in code_tables {
-        code_rows.read(&mut table, system, None, context)?;
+    let mut caml_rows = Vec::new();
+    match (caml, code_tables.as_mut_slice()) {
+        (true, [(diagnoses, _), (procedures, _)]) => {
+            caml_rows = caml::read(diagnoses, procedures, context, &mut exclusions)?;
+        }
+        _ => {
+            for (table, system) in &mut code_tables {
+                code_rows.read(table, *system, None, context)?;
+            }
+        }
     }
     let mut descriptions = Descriptions::default();
     for (mut table, system) in dictionaries {
         read_dictionary(&mut table, system, &mut descriptions)?;
     }
-    let (admissions, spill) = note_table.read(config.text_rules(), context, &mut exclusions)?;
+    let (admissions, mut spill) = note_table.read(config.text_rules(), caml, context, &mut exclusions)?;
     if admissions.is_empty() {
         return Err(no_summaries(&locate(dir, "NOTEEVENTS")?, &exclusions).into());
     }
     one_subject_each(&admissions, &locate(dir, "NOTEEVENTS")?)?;
 
-    let (mut by_admission, codes) = code_rows.group(&mut exclusions);
-    let mut notes: Vec<DraftNote> = Vec::with_capacity(admissions.len());
-    for admission in admissions {
-        let key = (admission.subject, admission.admission);
-        notes.push(DraftNote {
-            note_id: admission.admission.to_string(),
-            subject_id: admission.subject.to_string(),
-            split: lists.as_ref().and_then(|lists| lists.get(&admission.admission).copied()),
-            codes: by_admission.remove(&key).unwrap_or_default(),
-            pieces: admission.pieces,
-            words: admission.words,
-        });
-    }
-    exclusions.add(by_admission.len() as u64, "admissions", "with codes but without a discharge summary");
+    let (mut notes, codes) = if caml {
+        let top_lists = splits::read_top_lists(&dir.join("splits"), config.top_codes)?;
+        let published = Published { rows: caml_rows, admissions, lists: lists.as_ref(), top_lists };
+        published.notes(config, &mut spill, context, &mut exclusions)?
+    } else {
+        corrected_notes(code_rows, admissions, lists.as_ref(), &mut exclusions)
+    };
     if let Some(lists) = &lists {
         let listed = notes.iter().filter(|note| note.split.is_some()).count();
         exclusions.add(
@@ -109,6 +116,130 @@ pub fn read(
         }
     }
     Ok(Corpus { source: kind::MIMIC3, notes, codes, spill, descriptions, exclusions })
+}
+
+/// Notes with codes read as text and without repetition, in the order of (subject, admission).
+fn corrected_notes(
+    rows: CodeRows,
+    admissions: Vec<Admission>,
+    lists: Option<&HashMap<u64, Split>>,
+    exclusions: &mut Exclusions,
+) -> (Vec<DraftNote>, CodeBook) {
+    let (mut by_admission, codes) = rows.group(exclusions);
+    let mut notes: Vec<DraftNote> = Vec::with_capacity(admissions.len());
+    for admission in admissions {
+        let key = (admission.subject, admission.admission);
+        notes.push(DraftNote {
+            note_id: admission.admission.to_string(),
+            subject_id: admission.subject.to_string(),
+            split: lists.and_then(|lists| lists.get(&admission.admission).copied()),
+            codes: by_admission.remove(&key).unwrap_or_default(),
+            pieces: admission.pieces,
+            words: admission.words,
+        });
+    }
+    exclusions.add(by_admission.len() as u64, "admissions", "with codes but without a discharge summary");
+    (notes, codes)
+}
+
+/// What CAML's scripts join.
+struct Published<'a> {
+    rows: Vec<CamlRow>,
+    admissions: Vec<Admission>,
+    lists: Option<&'a HashMap<u64, Split>>,
+    top_lists: Option<HashMap<u64, Split>>,
+}
+
+impl Published<'_> {
+    /// Notes as CAML's scripts make them, and CAML's own files where the config asks for them.
+    fn notes(
+        self,
+        config: &PreprocessConfig,
+        spill: &mut Spill,
+        context: &StageContext<'_>,
+        exclusions: &mut Exclusions,
+    ) -> Result<(Vec<DraftNote>, CodeBook), StageError> {
+        let ids: HashSet<u64> = self.admissions.iter().map(|admission| admission.admission).collect();
+        let without: HashSet<u64> =
+            self.rows.iter().map(|row| row.key.1).filter(|id| !ids.contains(id)).collect();
+        exclusions.add(without.len() as u64, "admissions", "with codes but without a discharge summary");
+        let filtered = caml::filter_and_sort(&self.rows, &ids);
+        let mut labels = caml::by_admission(&filtered);
+        let words: Vec<u64> = self.admissions.iter().map(|admission| admission.words).collect();
+        let mut kept = Vec::with_capacity(words.len());
+        let mut notes = Vec::with_capacity(words.len());
+        for (admission, words) in self.admissions.into_iter().zip(words) {
+            let key = (admission.subject, admission.admission);
+            let Some(labels) = labels.remove(&key) else { continue };
+            kept.push(words);
+            let split = self.lists.and_then(|lists| lists.get(&admission.admission).copied());
+            notes.push(CamlNote { key, pieces: admission.pieces, labels, split });
+        }
+        let lost = ids.len() - notes.len();
+        if lost > 0 {
+            context.warn(format!(
+                "{lost} admissions have a summary but no row of codes: CAML's scripts would stop at the first of them"
+            ));
+            exclusions.add(lost as u64, "admissions", "with a summary but without a row of codes");
+        }
+        if config.caml_files {
+            let data = CamlData {
+                all_codes: &self.rows,
+                filtered: &filtered,
+                notes: &notes,
+                top_lists: self.top_lists.as_ref(),
+                top_codes: config.top_codes,
+            };
+            caml_files::write(&data, spill, context)?;
+        }
+        let top = match config.cohort {
+            Cohort::Top => Some(caml_files::top_codes(&notes, config.top_codes)),
+            Cohort::Full => None,
+        };
+        let mut codes = CodeBook::default();
+        let mut drafts = Vec::with_capacity(notes.len());
+        let mut empty = 0;
+        for (note, words) in notes.into_iter().zip(kept) {
+            let mut split = note.split;
+            if top.is_some()
+                && self.lists.is_some()
+                && let Some(lists) = &self.top_lists
+            {
+                split = lists.get(&note.key.1).copied();
+            }
+            if words == 0 {
+                empty += 1;
+                continue;
+            }
+            let ids: Vec<CodeId> = match &top {
+                Some(top) => {
+                    let labels = caml_files::top_labels(&note.labels, top);
+                    labels.into_iter().map(|code| intern(&mut codes, code)).collect()
+                }
+                None => {
+                    let labels = note.labels.iter().filter(|label| !label.is_empty());
+                    labels.map(|code| intern(&mut codes, code)).collect()
+                }
+            };
+            drafts.push(DraftNote {
+                note_id: note.key.1.to_string(),
+                subject_id: note.key.0.to_string(),
+                split,
+                codes: ids,
+                pieces: note.pieces,
+                words,
+            });
+        }
+        exclusions.add(empty, "admissions", "whose summaries are empty after cleaning");
+        Ok((drafts, codes))
+    }
+}
+
+/// Procedures have their dot after at most two digits, diagnoses after three characters or more, or none.
+fn intern(codes: &mut CodeBook, code: &str) -> CodeId {
+    let procedure = code.find('.').is_some_and(|dot| dot <= 2);
+    let system = if procedure { CodeSystem::Icd9Procedure } else { CodeSystem::Icd9Diagnosis };
+    codes.intern(code.to_owned(), system)
 }
 
 /// Path of a table that must be there.

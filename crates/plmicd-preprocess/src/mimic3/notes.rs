@@ -96,10 +96,12 @@ impl NoteTable {
         Ok(Self { table: Table::open(path, b',', columns, &[])?, layout })
     }
 
-    /// Cleans every discharge summary. Admissions come in the order of (subject, admission).
+    /// Cleans every discharge summary. Admissions come in the order of (subject, admission). Summaries that are empty
+    /// after cleaning are left out unless `keep_empty`.
     pub fn read(
         self,
         rules: TextRules,
+        keep_empty: bool,
         context: &StageContext<'_>,
         exclusions: &mut Exclusions,
     ) -> Result<(Vec<Admission>, Spill), StageError> {
@@ -109,8 +111,14 @@ impl NoteTable {
         thread::scope(|scope| {
             let reader = scope.spawn(move || read_rows(self.table, layout, &sender));
             // Ends early on an error or interrupt; dropping the receiver then stops the reader.
-            let cleaned =
-                clean_batches(receiver, rules, &format!("reading {}", layout.table()), &progress, context);
+            let cleaned = clean_batches(
+                receiver,
+                rules,
+                keep_empty,
+                &format!("reading {}", layout.table()),
+                &progress,
+                context,
+            );
             let counts = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             let (summaries, spill, clean_counts) = cleaned?;
             let counts = counts?;
@@ -195,6 +203,7 @@ struct CleanCounts {
 fn clean_batches(
     batches: Receiver<Vec<RawNote>>,
     rules: TextRules,
+    keep_empty: bool,
     phase: &str,
     progress: &ReadProgress,
     context: &StageContext<'_>,
@@ -222,7 +231,7 @@ fn clean_batches(
             counts.mended_bytes += mended;
             counts.mended_notes += u64::from(mended > 0);
             let words = count_words(&text);
-            if words == 0 {
+            if words == 0 && !keep_empty {
                 counts.empty += 1;
                 continue;
             }

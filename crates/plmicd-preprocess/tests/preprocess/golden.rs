@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use plmicd_data::CodeSystem;
-use plmicd_preprocess::{PreprocessConfig, TextCleaning, format_code};
+use plmicd_preprocess::{Cohort, Compat, PreprocessConfig, TextCleaning, caml_code, caml_float, format_code};
 use serde_json::Value;
 
 use crate::support::run;
@@ -51,25 +51,141 @@ fn codes_equal_the_corrected_studies() {
     }
 }
 
-/// The inputs of the published pipeline's end-to-end case. Texts and joins are the same; codes are read as text and
-/// without repetition here, where the published scripts lose zeros and keep duplicates.
-#[test]
-fn texts_and_joins_equal_the_published_pipeline() {
+/// The folder of the published pipeline's end-to-end case.
+fn end_to_end() -> Option<PathBuf> {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/golden/preprocess/caml_e2e");
     if !from.exists() {
         eprintln!("skipped: {} is not here", from.display());
-        return;
+        return None;
     }
+    Some(from)
+}
+
+/// Its inputs as a source.
+fn published_tables(from: &Path) -> (tempfile::TempDir, camino::Utf8PathBuf) {
     let dir = tempfile::tempdir().unwrap();
-    let root = camino::Utf8Path::from_path(dir.path()).unwrap();
+    let root = camino::Utf8PathBuf::try_from(dir.path().to_owned()).unwrap();
     fs_err::create_dir(root.join("splits")).unwrap();
     for name in ["NOTEEVENTS", "DIAGNOSES_ICD", "PROCEDURES_ICD"] {
         fs_err::copy(from.join(format!("input_{name}.csv")), root.join(format!("{name}.csv"))).unwrap();
     }
     for split in ["train", "dev", "test"] {
-        let list = format!("{split}_full_hadm_ids.csv");
-        fs_err::copy(from.join(format!("input_{list}")), root.join("splits").join(&list)).unwrap();
+        for list in [format!("{split}_full_hadm_ids.csv"), format!("{split}_50_hadm_ids.csv")] {
+            fs_err::copy(from.join(format!("input_{list}")), root.join("splits").join(&list)).unwrap();
+        }
     }
+    (dir, root)
+}
+
+/// Every file of CAML's scripts, byte for byte; the order of rows of equal length and of labels inside a table of
+/// frequent codes are free there.
+#[test]
+fn camls_files_equal_those_of_its_scripts() {
+    let Some(from) = end_to_end() else { return };
+    let (_dir, root) = published_tables(&from);
+    let caml = PreprocessConfig { compat: Compat::Caml, caml_files: true, ..PreprocessConfig::default() };
+    let outcome = run("mimic3", &root, None, 2, &caml).unwrap();
+    let ours = |name: &str| fs_err::read_to_string(outcome.out.join("caml").join(name)).unwrap();
+    let theirs = |name: &str| fs_err::read_to_string(from.join(name)).unwrap();
+    for (name, expected) in [
+        ("ALL_CODES.csv", "expected_2_ALL_CODES.csv"),
+        ("ALL_CODES_filtered.csv", "expected_4_ALL_CODES_filtered_sorted.csv"),
+        ("notes_labeled.csv", "expected_6_notes_labeled.csv"),
+        ("disch_train_split.csv", "expected_7_disch_train_split.csv"),
+        ("disch_dev_split.csv", "expected_7_disch_dev_split.csv"),
+        ("disch_test_split.csv", "expected_7_disch_test_split.csv"),
+        ("vocab.csv", "expected_8_vocab.csv"),
+        ("train_full.csv", "expected_9_train_full.csv"),
+        ("dev_full.csv", "expected_9_dev_full.csv"),
+        ("test_full.csv", "expected_9_test_full.csv"),
+    ] {
+        assert_eq!(ours(name), theirs(expected), "{name}");
+    }
+    let labels = golden("caml_e2e/expected_12_label_space_sorted.json").unwrap();
+    assert_eq!(
+        outcome.codes(),
+        labels.as_array().unwrap().iter().map(|l| l.as_str().unwrap()).collect::<Vec<_>>()
+    );
+    assert_eq!(outcome.note("200002").codes, ["038.9", "995.92", "038.9", "17.", "99.10", "38.93"]);
+
+    // The three most frequent codes, on the lists of admissions for them.
+    for split in ["train", "dev", "test"] {
+        let lists = root.join("splits");
+        fs_err::rename(
+            lists.join(format!("{split}_50_hadm_ids.csv")),
+            lists.join(format!("{split}_3_hadm_ids.csv")),
+        )
+        .unwrap();
+    }
+    let top = PreprocessConfig { cohort: Cohort::Top, top_codes: 3, ..caml };
+    let outcome = run("mimic3", &root, None, 2, &top).unwrap();
+    let ours = |name: &str| fs_err::read_to_string(outcome.out.join("caml").join(name)).unwrap();
+    let wanted = golden("caml_e2e/expected_10_top_codes.json").unwrap();
+    let wanted: Vec<&str> = wanted["top_3"].as_array().unwrap().iter().map(|c| c.as_str().unwrap()).collect();
+    assert_eq!(ours("TOP_3_CODES.csv").lines().collect::<Vec<_>>(), wanted);
+    assert_eq!(outcome.codes(), {
+        let mut sorted = wanted.clone();
+        sorted.sort_unstable();
+        sorted
+    });
+    for split in ["train", "dev", "test"] {
+        let expected = golden(&format!("caml_e2e/expected_11_{split}_top3_rows.json")).unwrap();
+        let mut expected: Vec<Vec<String>> = expected
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| {
+                let text = |name: &str| row[name].as_str().unwrap().to_owned();
+                let labels: Vec<&str> = row["LABELS_set_sorted"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|l| l.as_str().unwrap())
+                    .collect();
+                let length = text("TEXT").split_whitespace().count().to_string();
+                vec![text("SUBJECT_ID"), text("HADM_ID"), text("TEXT"), labels.join(";"), length]
+            })
+            .collect();
+        expected.sort_by_key(|row| row[4].parse::<usize>().unwrap());
+        let rows: Vec<Vec<String>> = ours(&format!("{split}_3.csv"))
+            .lines()
+            .skip(1)
+            .map(|line| line.split(',').map(str::to_owned).collect())
+            .collect();
+        assert_eq!(rows, expected, "{split}");
+    }
+}
+
+/// What reading a block of numbers does to codes.
+#[test]
+fn blocks_of_numbers_turn_codes_into_floats() {
+    let Some(golden) = golden("caml_float_chunk.json") else { return };
+    let map = golden["map"].as_object().unwrap();
+    assert_eq!(golden["chunk_rows"], 131_072);
+    for (before, after) in map {
+        assert_eq!(caml_float(before), after.as_str().unwrap());
+    }
+}
+
+/// CAML's own formatting, accidents included.
+#[test]
+fn codes_equal_camls() {
+    let Some(golden) = golden("code_format.json") else { return };
+    for (list, procedure) in [("icd9_diagnosis", false), ("icd9_procedure", true)] {
+        for case in golden[list].as_array().unwrap() {
+            let input = case["input"].as_str().unwrap();
+            assert_eq!(caml_code(input, procedure), case["caml"].as_str().unwrap(), "{list} {input:?}");
+        }
+    }
+}
+
+/// The inputs of the published pipeline's end-to-end case. Texts and joins are the same; codes are read as text and
+/// without repetition here, where the published scripts lose zeros and keep duplicates.
+#[test]
+fn texts_and_joins_equal_the_published_pipeline() {
+    let Some(from) = end_to_end() else { return };
+    let (_dir, root) = published_tables(&from);
+    let root = root.as_path();
     let outcome = run("mimic3", root, None, 2, &PreprocessConfig::default()).unwrap();
 
     let mut expected = csv::Reader::from_path(from.join("expected_6_notes_labeled.csv")).unwrap();

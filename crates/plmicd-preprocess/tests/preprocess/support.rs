@@ -50,6 +50,8 @@ impl EventSink for Log {
 #[derive(Debug)]
 pub struct Outcome {
     _dir: tempfile::TempDir,
+    /// The artifact's folder.
+    pub out: Utf8PathBuf,
     pub notes: Vec<Note>,
     pub labels: LabelSpace,
     pub stats: CorpusStats,
@@ -108,6 +110,7 @@ pub fn run(
         digest: Digest::of_file(&parquet).unwrap().0.to_string(),
         log: log.0.into_inner().unwrap(),
         _dir: dir,
+        out,
     })
 }
 

@@ -43,7 +43,7 @@ fn run(
     TextCorpus::run(config, &context)?;
     assert_eq!(notes_files(&out).unwrap().len(), 3, "what it writes is a source of notes");
     Ok((
-        NoteReader::open(&out.join("notes.parquet")).unwrap().map(Result::unwrap).collect(),
+        NoteReader::open(out.join("notes.parquet")).unwrap().map(Result::unwrap).collect(),
         LabelSpace::read(&out.join("labels.json")).unwrap(),
         CorpusStats::read(&out.join("stats.json")).unwrap(),
     ))
