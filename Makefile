@@ -74,7 +74,7 @@ verify: build ## Read every artifact again and compare its digest.
 
 ## Developing
 
-.PHONY: test lint format bench-evaluate bench-tokenize
+.PHONY: test lint format bench-evaluate bench-preprocess bench-tokenize
 test: setup ## Run all tests that need no GPU.
 	@$(CARGO) test --workspace --locked
 lint: setup ## Check formatting and lints.
@@ -82,6 +82,10 @@ lint: setup ## Check formatting and lints.
 	@$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 bench-evaluate: ## Time thresholds and metrics at the size of MIMIC-III's test set.
 	@$(CARGO) run --release --locked --package plmicd-metrics --example full_size
+bench-preprocess: build ## Time preprocessing beside a plain loop, on ADMISSIONS synthetic admissions.
+	@$(PLMICD) run pipelines/demo.toml --store $(BENCH) --until synth --set stages.synth.config.admissions=$(ADMISSIONS) \
+		--set stages.synth.config.mean_words=1500 --set stages.synth.config.max_words=8000
+	@$(CARGO) run --release --locked --package plmicd-preprocess --example throughput $(BENCH)/latest/demo/synth
 bench-tokenize: build ## Time tokenizing beside a plain loop, on ADMISSIONS synthetic notes (default 20,000).
 	@$(PLMICD) run pipelines/demo.toml --store $(BENCH) --until vocabulary --set stages.synth.config.admissions=$(ADMISSIONS) \
 		--set stages.synth.config.mean_words=1500 --set stages.synth.config.max_words=8000 --set stages.vocabulary.config.size=30000

@@ -2,6 +2,12 @@
 
 /// Raw tables in MIMIC-III's shapes.
 pub const MIMIC3: &str = "mimic3";
+/// The discharge summaries of MIMIC-II with their codes.
+pub const MIMIC2: &str = "mimic2";
+/// Tables in the form of those that CAML's scripts write.
+pub const CAML_CSV: &str = "caml-csv";
+/// A label space as a list of codes.
+pub const LABEL_LIST: &str = "label-list";
 /// Raw tables of MIMIC-IV: its modules `hosp` and `note`.
 pub const MIMIC4: &str = "mimic4";
 /// The user's own notes and codes, one note a row.

@@ -47,7 +47,7 @@ pub use outcomes::NoteOutcomes;
 pub use scores::{ScoreWriter, Scores};
 pub use shards::{ShardReader, ShardWriter, TokenizedNote};
 pub use split::Split;
-pub use stats::{CorpusStats, Exclusion, SplitStats, Summary, TokenSplitStats, TokenStats};
+pub use stats::{CorpusStats, Exclusion, PublishedCount, SplitStats, Summary, TokenSplitStats, TokenStats};
 pub use thresholds::{CurvePoint, DecisionRule, GridChoice, Interval, Stability, Thresholds};
 pub use tokens::{ExtendedVocabulary, LabelTokens, SpecialTokens, copy_tokenizer};
 pub use training::{DevRecord, EpochRecord, StepRecord, TrainingHistory};

@@ -66,6 +66,20 @@ pub struct CorpusStats {
     pub leaking_subjects: u64,
     /// What was left out and why, in the order of the steps.
     pub exclusions: Vec<Exclusion>,
+    /// What published studies count on the same data and cohort, where they do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub published: Vec<PublishedCount>,
+}
+
+/// A published count beside ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishedCount {
+    /// What is counted: `train notes`, `labels`, `test codes` (occurrences), `labels in dev`.
+    pub quantity: String,
+    /// As published.
+    pub published: u64,
+    /// As found.
+    pub found: u64,
 }
 
 /// Counts of one split.
@@ -81,6 +95,12 @@ pub struct SplitStats {
     pub codes: Summary,
     /// Labels that occur at least once.
     pub labels_present: u64,
+    /// Those of them that occur in train as well.
+    #[serde(default)]
+    pub labels_seen_in_train: u64,
+    /// Codes of all notes, repeated as they occur, whose label occurs in train.
+    #[serde(default)]
+    pub codes_seen_in_train: u64,
 }
 
 /// Rows, notes or codes that were left out.

@@ -19,6 +19,12 @@ pub fn format_code(raw: &str, system: CodeSystem) -> String {
     code
 }
 
+/// The system of a dotted ICD-9 code: procedures have their dot after at most two digits, diagnoses later or none.
+pub fn icd9_system(code: &str) -> CodeSystem {
+    let procedure = code.find('.').is_some_and(|dot| dot <= 2);
+    if procedure { CodeSystem::Icd9Procedure } else { CodeSystem::Icd9Diagnosis }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

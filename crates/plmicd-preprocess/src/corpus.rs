@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use plmicd_data::{CodeSystem, Exclusion, Split};
 
+use crate::codes::icd9_system;
 use crate::descriptions::Descriptions;
 use crate::spill::{Piece, Spill};
 
@@ -42,6 +43,14 @@ impl CodeBook {
             self.codes.push(key.clone());
             next
         })
+    }
+
+    /// The id of a code whatever its system; a new one counts as ICD-9 if it has that form.
+    pub fn intern_any(&mut self, code: &str) -> CodeId {
+        match self.codes.iter().position(|(known, _)| known == code) {
+            Some(at) => at as CodeId,
+            None => self.intern(code.to_owned(), icd9_system(code)),
+        }
     }
 
     /// The code's text.

@@ -3,11 +3,13 @@
 //! | module | subject |
 //! |---|---|
 //! | `config` | what can be set |
-//! | `mimic3`, `mimic4`, `codiesp`, `own` | reading of each source |
+//! | `mimic3`, `mimic4`, `mimic2`, `codiesp`, `caml_csv`, `own` | reading of each source |
+//! | `mimic3::caml`, `mimic3::caml_files` | `compat = "caml"`: the published scripts' reading of codes, and their files |
 //! | `table`, `feed` | delimited tables with located errors |
 //! | `encoding` | Windows-1252 bytes in UTF-8 |
 //! | `text` | the published cleaning rules, Python's character classes |
 //! | `codes`, `descriptions` | dotted codes, their meaning in words |
+//! | `label_list`, `published` | a label space given as a list; published counts beside ours |
 //! | `level`, `cohort` | codes, categories or chapters; which of them remain |
 //! | `splits`, `stratify` | who goes where |
 //! | `text_corpus` | the stage `corpus` |
@@ -20,6 +22,7 @@
 //! Published rules come from Mullenbach et al. 2018 (CAML) and Edin et al. 2023; codes are read as text and
 //! without repetition, as the corrected studies do.
 
+mod caml_csv;
 mod codes;
 mod codiesp;
 mod cohort;
@@ -28,10 +31,13 @@ mod corpus;
 mod descriptions;
 mod encoding;
 mod feed;
+mod label_list;
 mod level;
+mod mimic2;
 mod mimic3;
 mod mimic4;
 mod own;
+mod published;
 pub mod source_files;
 mod spill;
 mod splits;

@@ -6,7 +6,7 @@ use plmicd_data::{CorpusStats, LabelSpace, NoteWriter};
 use plmicd_pipeline::registry::SourceFiles;
 use plmicd_pipeline::{BadInput, StageError};
 
-use crate::{mimic4, own, table};
+use crate::{caml_csv, label_list, mimic2, mimic4, own, table};
 
 /// Tables of MIMIC-III, and whether a source must have them. Which of the code tables are needed is the config's
 /// affair: the stage asks for those before it reads anything.
@@ -92,6 +92,37 @@ fn add_mimic4(dir: &Utf8Path, name: &str, files: &mut SourceFiles) -> Result<boo
 pub fn table_files(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
     let path = own::find(dir).map_err(|error| located(dir, error))?.ok_or_else(|| own::missing(dir))?;
     Ok(vec![(path.file_name().unwrap_or(own::NAME).to_owned(), path)])
+}
+
+/// The table of summaries and the lists of the splits.
+///
+/// # Errors
+/// There is no table.
+pub fn mimic2_files(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
+    if !dir.join(mimic2::SUMMARIES).is_file() {
+        return Err(BadInput::new(dir.join(mimic2::SUMMARIES), "missing: expected this table of summaries")
+            .hint("\"ICD9 Coding of Discharge Summaries\" in PhysioNet's archive (credentialed access)"));
+    }
+    let names = std::iter::once(mimic2::SUMMARIES).chain(mimic2::LISTS.map(|(name, _)| name));
+    Ok(names.map(|name| (name.to_owned(), dir.join(name))).filter(|(_, path)| path.is_file()).collect())
+}
+
+/// The tables of the splits.
+///
+/// # Errors
+/// One is missing.
+pub fn caml_csv_files(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
+    let found = caml_csv::find(dir).map_err(|error| located(dir, error))?;
+    Ok(found.into_iter().map(|(_, path)| (path.file_name().unwrap_or_default().to_owned(), path)).collect())
+}
+
+/// The one list of labels.
+///
+/// # Errors
+/// There is none, or several.
+pub fn label_list_files(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
+    let path = label_list::find(dir)?;
+    Ok(vec![(path.file_name().unwrap_or_default().to_owned(), path)])
 }
 
 /// Every text file below the folder.

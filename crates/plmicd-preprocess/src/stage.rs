@@ -1,10 +1,13 @@
 //! The stage `preprocess`.
 
-use plmicd_data::kind;
+use plmicd_data::{CorpusStats, kind};
 use plmicd_pipeline::{ConfigIssue, InputSpec, Stage, StageContext, StageError};
 
-use crate::config::{PreprocessConfig, Splits};
-use crate::{codiesp, cohort, level, mimic3, mimic4, own, splits, stratify, write};
+use crate::config::{Cohort, PreprocessConfig, Splits};
+use crate::{
+    caml_csv, codiesp, cohort, label_list, level, mimic2, mimic3, mimic4, own, published, splits, stratify,
+    write,
+};
 
 /// Raw tables to `notes`: cleaned texts, dotted codes, splits, and the label space.
 #[derive(Clone, Copy, Debug)]
@@ -14,28 +17,44 @@ impl Stage for Preprocess {
     type Config = PreprocessConfig;
 
     const NAME: &'static str = "preprocess";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const OUTPUT: &'static str = kind::NOTES;
     const SCHEMA: u32 = 1;
     const SUMMARY: &'static str = "Raw tables of notes and codes to cleaned notes and a label space";
 
     fn inputs() -> &'static [InputSpec] {
-        const INPUTS: [InputSpec; 2] = [
-            InputSpec::required("raw", &[kind::MIMIC3, kind::MIMIC4, kind::CODIESP, kind::TABLE]),
+        const INPUTS: [InputSpec; 3] = [
+            InputSpec::required(
+                "raw",
+                &[kind::MIMIC3, kind::MIMIC4, kind::MIMIC2, kind::CODIESP, kind::CAML_CSV, kind::TABLE],
+            ),
             InputSpec::optional("descriptions", &[kind::CODE_TABLE]),
+            InputSpec::optional("labels", &[kind::LABEL_LIST]),
         ];
         &INPUTS
     }
 
-    fn check(config: &Self::Config, _wired: &[&str]) -> Vec<ConfigIssue> {
-        config.issues()
+    fn check(config: &Self::Config, wired: &[&str]) -> Vec<ConfigIssue> {
+        let mut issues = config.issues();
+        if wired.contains(&"labels") && (config.cohort == Cohort::Top || config.min_code_frequency > 1) {
+            let path = if config.cohort == Cohort::Top { "cohort" } else { "min_code_frequency" };
+            issues.push(ConfigIssue::new(
+                path,
+                "with the input `labels` the list decides which codes there are",
+            ));
+        }
+        issues
     }
 
     fn run(config: &Self::Config, context: &StageContext<'_>) -> Result<(), StageError> {
         let raw = context.input("raw")?;
+        // Read first: it is small, and a mistake in it shows before the large tables are read.
+        let list = context.optional_input("labels").map(|input| label_list::read(&input.dir)).transpose()?;
         let mut corpus = match raw.kind.as_str() {
             kind::MIMIC3 => mimic3::read(config, &raw.dir, context)?,
             kind::MIMIC4 => mimic4::read(config, &raw.dir, context)?,
+            kind::MIMIC2 => mimic2::read(config, &raw.dir, context)?,
+            kind::CAML_CSV => caml_csv::read(config, &raw.dir, context)?,
             kind::CODIESP => codiesp::read(config, &raw.dir, context)?,
             kind::TABLE => own::read(config, &raw.dir, own::Wanted::Coded, context)?,
             other => return Err(StageError::failed(format!("cannot read a source of kind `{other}`"))),
@@ -44,7 +63,21 @@ impl Stage for Preprocess {
             corpus.descriptions.add_folder(&tables.dir)?;
         }
         level::regroup(config.code_level, &mut corpus);
-        let labels = cohort::select(config, &mut corpus.notes, &corpus.codes, &mut corpus.exclusions)?;
+        let labels = match &list {
+            None => cohort::select(config, &mut corpus.notes, &corpus.codes, &mut corpus.exclusions)?,
+            Some(list) => {
+                let (labels, absent) =
+                    label_list::apply(list, &mut corpus.notes, &mut corpus.codes, &mut corpus.exclusions);
+                if absent > 0 {
+                    context.warn(format!("{absent} of {} listed codes are on no note", labels.len()));
+                }
+                if corpus.notes.is_empty() {
+                    let left_out = corpus.exclusions.sentence();
+                    return Err(StageError::failed(format!("no note has a listed code: {left_out}")));
+                }
+                labels
+            }
+        };
         let (dev, test) = (config.dev_fraction, config.test_fraction);
         match config.splits {
             Splits::Random => splits::assign_random(&mut corpus.notes, config.seed, dev, test),
@@ -67,6 +100,11 @@ impl Stage for Preprocess {
             context.note(format!("left out: {} {} {}", exclusion.count, exclusion.unit, exclusion.reason));
         }
         context.note(format!("{} notes, {} labels", corpus.notes.len(), labels.len()));
-        write::write(corpus, &labels, context)
+        // Tables of the same form that are no restricted ones (made by `synth`) are not the data that were published on.
+        let published = |stats: &CorpusStats| match raw.restricted && list.is_none() {
+            true => published::compare(config, stats),
+            false => Vec::new(),
+        };
+        write::write(corpus, &labels, published, context)
     }
 }

@@ -111,6 +111,6 @@ impl Stage for TextCorpus {
         }
         splits::assign_random(&mut corpus.notes, config.seed, config.dev_fraction, 0.0);
         context.note(format!("{} texts", corpus.notes.len()));
-        write::write(corpus, &[], context)
+        write::write(corpus, &[], |_| Vec::new(), context)
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use plmicd_data::{CorpusStats, Label, LabelSpace, Note, NoteWriter, Split, SplitStats, Summary};
+use plmicd_data::{
+    CorpusStats, Label, LabelSpace, Note, NoteWriter, PublishedCount, Split, SplitStats, Summary,
+};
 use plmicd_pipeline::{StageContext, StageError};
 
 use crate::corpus::{CodeId, Corpus, DraftNote};
@@ -10,12 +12,24 @@ use crate::descriptions::Descriptions;
 use crate::splits::leaking_subjects;
 
 /// Writes the artifact; `labels` are the codes of the label space in its order.
-pub fn write(mut corpus: Corpus, labels: &[CodeId], context: &StageContext<'_>) -> Result<(), StageError> {
+///
+/// `published` gives the counts of published studies that belong beside the corpus's own.
+pub fn write(
+    mut corpus: Corpus,
+    labels: &[CodeId],
+    published: impl FnOnce(&CorpusStats) -> Vec<PublishedCount>,
+    context: &StageContext<'_>,
+) -> Result<(), StageError> {
     let dir = context.output_dir();
     let data = |e| StageError::because("writing the notes", e);
     let space = label_space(&corpus, labels, context)?;
     space.write(&dir.join(LabelSpace::FILE)).map_err(data)?;
-    stats(&corpus, &space).write(&dir.join(CorpusStats::FILE)).map_err(data)?;
+    let mut stats = stats(&corpus, &space);
+    stats.published = published(&stats);
+    for count in stats.published.iter().filter(|count| count.published != count.found) {
+        context.warn(format!("{}: {} published, {} found", count.quantity, count.published, count.found));
+    }
+    stats.write(&dir.join(CorpusStats::FILE)).map_err(data)?;
 
     let mut writer = NoteWriter::create(dir.join(NoteWriter::FILE)).map_err(data)?;
     let total = corpus.notes.len() as u64;
@@ -81,10 +95,13 @@ fn report_descriptions(labels: &[Label], descriptions: &Descriptions, context: &
 
 fn stats(corpus: &Corpus, space: &LabelSpace) -> CorpusStats {
     let mut splits = BTreeMap::new();
+    let of_train = corpus.notes.iter().filter(|note| note.split == Some(Split::Train));
+    let in_train: BTreeSet<CodeId> = of_train.flat_map(|note| note.codes.iter().copied()).collect();
     for split in Split::ALL {
         let notes: Vec<&DraftNote> = corpus.notes.iter().filter(|note| note.split == Some(split)).collect();
         let subjects: HashSet<&str> = notes.iter().map(|note| note.subject_id.as_str()).collect();
         let present: BTreeSet<CodeId> = notes.iter().flat_map(|note| note.codes.iter().copied()).collect();
+        let seen = |ids: &[CodeId]| ids.iter().filter(|id| in_train.contains(id)).count() as u64;
         splits.insert(
             split,
             SplitStats {
@@ -92,6 +109,8 @@ fn stats(corpus: &Corpus, space: &LabelSpace) -> CorpusStats {
                 subjects: subjects.len() as u64,
                 words: Summary::of(notes.iter().map(|note| note.words).collect()),
                 codes: Summary::of(notes.iter().map(|note| note.codes.len() as u64).collect()),
+                labels_seen_in_train: present.intersection(&in_train).count() as u64,
+                codes_seen_in_train: notes.iter().map(|note| seen(&note.codes)).sum(),
                 labels_present: present.len() as u64,
             },
         );
@@ -108,5 +127,6 @@ fn stats(corpus: &Corpus, space: &LabelSpace) -> CorpusStats {
         labels_without_description: space.labels().iter().filter(|l| l.description.is_none()).count() as u64,
         leaking_subjects: leaking_subjects(&corpus.notes) as u64,
         exclusions: corpus.exclusions.as_slice().to_vec(),
+        published: Vec::new(),
     }
 }

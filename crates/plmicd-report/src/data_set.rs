@@ -53,6 +53,7 @@ fn notes(privacy: Privacy, corpus: &CorpusStats) -> Table {
         row("Notes", &|stats| privacy.count(stats.notes)),
         row("Patients", &|stats| privacy.count(stats.subjects)),
         row("Codes that occur", &|stats| thousands(stats.labels_present)),
+        row("of these also in train", &|stats| thousands(stats.labels_seen_in_train)),
     ];
     rows.extend(spread("Words per note", privacy, splits.iter().map(|(_, stats)| stats.words)));
     rows.extend(spread("Codes per note", privacy, splits.iter().map(|(_, stats)| stats.codes)));

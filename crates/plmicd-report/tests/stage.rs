@@ -191,6 +191,8 @@ impl Inputs {
             words: summary(100),
             codes: summary(1),
             labels_present: 35,
+            labels_seen_in_train: 34,
+            codes_seen_in_train: 80,
         };
         let corpus = CorpusStats {
             source: "mimic3".to_owned(),
@@ -205,6 +207,7 @@ impl Inputs {
                 (CodeSystem::Icd9Procedure, 10),
             ]),
             labels_without_description: 2,
+            published: Vec::new(),
             leaking_subjects: 0,
             exclusions: vec![Exclusion { reason: ATTACK.to_owned(), count: 8, unit: "rows".to_owned() }],
         };

@@ -42,6 +42,26 @@ pub fn registry() -> Registry {
             files: source_files::mimic4_files,
         })
         .source(SourceKind {
+            name: kind::MIMIC2,
+            restricted: true,
+            help: "the folder holds MIMIC_RAW_DSUMS and, for the published splits, training_indices.data and \
+                   testing_indices.data: credentialed access at PhysioNet; see docs/guides/data-sources.md",
+            files: source_files::mimic2_files,
+        })
+        .source(SourceKind {
+            name: kind::CAML_CSV,
+            restricted: true,
+            help: "the folder holds train_full.csv, dev_full.csv and test_full.csv as CAML's scripts write them; \
+                   see docs/guides/data-sources.md",
+            files: source_files::caml_csv_files,
+        })
+        .source(SourceKind {
+            name: kind::LABEL_LIST,
+            restricted: false,
+            help: "the folder holds one list, .txt or .csv: a code a line, no header",
+            files: source_files::label_list_files,
+        })
+        .source(SourceKind {
             name: kind::TABLE,
             restricted: true,
             help: "a folder with notes.csv, notes.csv.gz or notes.parquet: id, text, codes, optionally subject and split; \

@@ -71,7 +71,10 @@ pub fn write(data: &CamlData<'_>, spill: &mut Spill, context: &StageContext<'_>)
     code_lists(data, &dir)?;
     let mut labelled = file(&dir.join("notes_labeled.csv"))?;
     write!(labelled, "SUBJECT_ID,HADM_ID,TEXT,LABELS\r\n")?;
-    let mut splits: BTreeMap<Split, Vec<usize>> = BTreeMap::new();
+    // A split without notes has its tables too.
+    let listed = data.notes.iter().any(|note| note.split.is_some());
+    let mut splits: BTreeMap<Split, Vec<usize>> =
+        Split::ALL.into_iter().filter(|_| listed).map(|split| (split, Vec::new())).collect();
     let mut lengths = Vec::with_capacity(data.notes.len());
     let mut words: HashMap<String, u32> = HashMap::new();
     let total = data.notes.len() as u64;

@@ -15,6 +15,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use plmicd_data::{CodeSystem, Split, kind};
 use plmicd_pipeline::{BadInput, StageContext, StageError};
 
+use crate::codes::icd9_system;
 use crate::cohort::drop_notes;
 use crate::config::{Cohort, Compat, PreprocessConfig, Splits};
 use crate::corpus::{CodeBook, CodeId, Corpus, DraftNote, Exclusions};
@@ -235,11 +236,8 @@ impl Published<'_> {
     }
 }
 
-/// Procedures have their dot after at most two digits, diagnoses after three characters or more, or none.
 fn intern(codes: &mut CodeBook, code: &str) -> CodeId {
-    let procedure = code.find('.').is_some_and(|dot| dot <= 2);
-    let system = if procedure { CodeSystem::Icd9Procedure } else { CodeSystem::Icd9Diagnosis };
-    codes.intern(code.to_owned(), system)
+    codes.intern(code.to_owned(), icd9_system(code))
 }
 
 /// Path of a table that must be there.

@@ -9,5 +9,6 @@ mod golden;
 mod mimic3;
 mod mimic4;
 mod own;
+mod published_forms;
 mod support;
 mod texts;

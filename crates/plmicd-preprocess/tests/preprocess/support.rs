@@ -87,14 +87,33 @@ pub fn run(
     threads: usize,
     config: &PreprocessConfig,
 ) -> Result<Outcome, StageError> {
+    let tables = tables.map(|tables| ("descriptions".to_owned(), input("code-table", tables)));
+    run_inputs(kind, raw, tables, threads, config)
+}
+
+/// Runs the stage on a source with a list of labels.
+pub fn run_with_labels(
+    kind: &str,
+    raw: &Utf8Path,
+    list: &Utf8Path,
+    config: &PreprocessConfig,
+) -> Result<Outcome, StageError> {
+    run_inputs(kind, raw, Some(("labels".to_owned(), input("label-list", list))), 1, config)
+}
+
+fn run_inputs(
+    kind: &str,
+    raw: &Utf8Path,
+    further: Option<(String, Input)>,
+    threads: usize,
+    config: &PreprocessConfig,
+) -> Result<Outcome, StageError> {
     let dir = tempfile::tempdir().unwrap();
     let root = Utf8PathBuf::try_from(dir.path().to_owned()).unwrap();
     let (out, work) = (root.join("out"), root.join("work"));
     fs_err::create_dir_all(&out).unwrap();
     let mut inputs = BTreeMap::from([("raw".to_owned(), input(kind, raw))]);
-    if let Some(tables) = tables {
-        inputs.insert("descriptions".to_owned(), input("code-table", tables));
-    }
+    inputs.extend(further);
     let log = Log::default();
     let runtime = Runtime { threads, ..Runtime::default() };
     let context = StageContext::new(inputs, &out, &work, runtime, &log, Interrupt::default());
