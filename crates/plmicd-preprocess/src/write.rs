@@ -1,21 +1,23 @@
 //! The `notes` artifact: `notes.parquet`, `labels.json`, `stats.json`.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::mpsc::sync_channel;
 
 use plmicd_data::{
     CorpusStats, Label, LabelSpace, Note, NoteWriter, PublishedCount, Split, SplitStats, Summary,
 };
 use plmicd_pipeline::{StageContext, StageError};
 
-use crate::corpus::{CodeId, Corpus, DraftNote};
+use crate::corpus::{CodeBook, CodeId, Corpus, DraftNote};
 use crate::descriptions::Descriptions;
+use crate::spill::Spill;
 use crate::splits::leaking_subjects;
 
 /// Writes the artifact; `labels` are the codes of the label space in its order.
 ///
 /// `published` gives the counts of published studies that belong beside the corpus's own.
 pub fn write(
-    mut corpus: Corpus,
+    corpus: Corpus,
     labels: &[CodeId],
     published: impl FnOnce(&CorpusStats) -> Vec<PublishedCount>,
     context: &StageContext<'_>,
@@ -32,24 +34,46 @@ pub fn write(
     stats.write(&dir.join(CorpusStats::FILE)).map_err(data)?;
 
     let mut writer = NoteWriter::create(dir.join(NoteWriter::FILE)).map_err(data)?;
-    let total = corpus.notes.len() as u64;
-    for (i, draft) in corpus.notes.iter().enumerate() {
-        if i.is_multiple_of(256) {
+    let Corpus { notes, codes, mut spill, .. } = corpus;
+    let total = notes.len() as u64;
+    // Texts come from disk while earlier ones are compressed.
+    let (sender, receiver) = sync_channel::<Result<Vec<Note>, StageError>>(2);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for drafts in notes.chunks(BATCH_NOTES) {
+                let batch = drafts.iter().map(|draft| note(draft, &codes, &mut spill)).collect();
+                // The other side has stopped and says why.
+                if sender.send(batch).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut done = 0;
+        for batch in receiver {
             context.check_interrupt()?;
-            context.progress("writing notes", i as u64, Some(total), "notes");
+            context.progress("writing notes", done, Some(total), "notes");
+            for note in batch? {
+                writer.write(&note).map_err(data)?;
+                done += 1;
+            }
         }
-        let note = Note {
-            note_id: draft.note_id.clone(),
-            subject_id: draft.subject_id.clone(),
-            split: split_of(draft)?,
-            text: corpus.spill.join(&draft.pieces)?,
-            codes: draft.codes.iter().map(|&id| corpus.codes.code(id).to_owned()).collect(),
-        };
-        writer.write(&note).map_err(data)?;
-    }
-    writer.finish().map_err(data)?;
-    context.progress("writing notes", total, Some(total), "notes");
-    Ok(())
+        writer.finish().map_err(data)?;
+        context.progress("writing notes", total, Some(total), "notes");
+        Ok(())
+    })
+}
+
+/// Notes handed over at a time.
+const BATCH_NOTES: usize = 256;
+
+fn note(draft: &DraftNote, codes: &CodeBook, spill: &mut Spill) -> Result<Note, StageError> {
+    Ok(Note {
+        note_id: draft.note_id.clone(),
+        subject_id: draft.subject_id.clone(),
+        split: split_of(draft)?,
+        text: spill.join(&draft.pieces)?,
+        codes: draft.codes.iter().map(|&id| codes.code(id).to_owned()).collect(),
+    })
 }
 
 fn split_of(note: &DraftNote) -> Result<Split, StageError> {

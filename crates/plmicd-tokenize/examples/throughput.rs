@@ -71,7 +71,7 @@ fn stage(notes: &Utf8Path, tokenizer: &Utf8Path, threads: usize, out: &Utf8Path,
 fn plain_loop(notes: &Utf8Path, tokenizer: &Utf8Path) -> (u64, u64, u64) {
     let tokenizer = Tokenizer::from_file(tokenizer.join("tokenizer.json").as_str()).expect("a tokenizer");
     let (mut tokens, mut checksum, mut bytes) = (0, 0u64, 0);
-    for note in NoteReader::open(&notes.join(NoteWriter::FILE)).expect("notes") {
+    for note in NoteReader::open(notes.join(NoteWriter::FILE)).expect("notes") {
         let note = note.expect("a note");
         bytes += note.text.len() as u64;
         let encoding = tokenizer.encode_fast(note.text.as_str(), false).expect("encoded");

@@ -12,7 +12,7 @@ use plmicd_data::Split;
 use plmicd_pipeline::{StageContext, StageError};
 
 use super::Key;
-use super::caml::CamlRow;
+use super::caml::{CamlRow, caml_float};
 use crate::spill::{Piece, Spill};
 
 /// Folder of the artifact.
@@ -132,9 +132,12 @@ pub fn write(data: &CamlData<'_>, spill: &mut Spill, context: &StageContext<'_>)
 fn code_lists(data: &CamlData<'_>, dir: &Utf8Path) -> Result<(), StageError> {
     let mut all = file(&dir.join("ALL_CODES.csv"))?;
     writeln!(all, "ROW_ID,SUBJECT_ID,HADM_ID,SEQ_NUM,ICD9_CODE")?;
+    // Where one number is missing, pandas reads the column as floating point.
+    let floats = data.all_codes.iter().any(|row| row.sequence.is_empty());
     for row in data.all_codes {
         let (subject, admission) = row.key;
-        writeln!(all, "{},{subject},{admission},{},{}", row.row_id, row.sequence, row.code)?;
+        let sequence = if floats { caml_float(&row.sequence) } else { row.sequence.clone() };
+        writeln!(all, "{},{subject},{admission},{sequence},{}", row.row_id, row.code)?;
     }
     finish(all)?;
     let mut filtered = file(&dir.join("ALL_CODES_filtered.csv"))?;

@@ -37,8 +37,8 @@ impl TextCleaning {
     /// The cleaned text. Time and space are linear in the note's length.
     pub fn apply(self, text: &str) -> String {
         match self {
-            Self::Caml => caml::clean(text, python::push_lower),
-            Self::CamlCased => caml::clean(text, |token, out| out.push_str(token)),
+            Self::Caml => caml::clean(text, false),
+            Self::CamlCased => caml::clean(text, true),
             Self::Raw => text.to_owned(),
             Self::RawLower => text.to_lowercase(),
             Self::Edin => edin::clean(text),
