@@ -8,46 +8,55 @@ pub fn clean(text: &str, cased: bool) -> String {
     if text.is_ascii() { clean_ascii(text, cased) } else { clean_unicode(text, cased) }
 }
 
-/// Word characters of ASCII by byte: nearly every note is ASCII throughout, and looking bytes up is several times as
-/// fast as classifying characters.
-const WORD: [bool; 256] = {
-    let mut word = [false; 256];
+/// What each byte of ASCII becomes: itself or its lower case, 0 where it is no word character. Nearly every note is ASCII
+/// throughout, and looking bytes up is several times as fast as classifying characters.
+const fn kept(cased: bool) -> [u8; 256] {
+    let mut kept = [0; 256];
     let mut byte = 0;
     while byte < 128 {
-        word[byte] = (byte as u8).is_ascii_alphanumeric() || byte as u8 == b'_';
+        let c = byte as u8;
+        if c.is_ascii_alphanumeric() || c == b'_' {
+            kept[byte] = if cased { c } else { c.to_ascii_lowercase() };
+        }
         byte += 1;
     }
-    word
-};
+    kept
+}
+
+const CASED: [u8; 256] = kept(true);
+const LOWER: [u8; 256] = kept(false);
 
 fn clean_ascii(text: &str, cased: bool) -> String {
-    let bytes = text.as_bytes();
-    let is_word = |at: usize| bytes.get(at).is_some_and(|&byte| WORD[usize::from(byte)]);
-    let mut out = String::with_capacity(text.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        if !is_word(at) {
-            at += 1;
-            continue;
+    let kept = if cased { &CASED } else { &LOWER };
+    // Every byte is written where the next one of the result belongs; what turns out not to belong is written over.
+    let mut out = vec![0; text.len() + 1];
+    let (mut end, mut token, mut is_number) = (0, 0, true);
+    for &byte in text.as_bytes() {
+        let byte = kept[usize::from(byte)];
+        out[end] = byte;
+        if byte != 0 {
+            end += 1;
+            is_number &= byte.is_ascii_digit();
+        } else if end > token {
+            if is_number {
+                end = token;
+            } else {
+                out[end] = b' ';
+                end += 1;
+            }
+            (token, is_number) = (end, true);
         }
-        let start = at;
-        let mut numeric = true;
-        while is_word(at) {
-            numeric &= bytes[at].is_ascii_digit();
-            at += 1;
-        }
-        if numeric {
-            continue;
-        }
-        if !out.is_empty() {
-            out.push(' ');
-        }
-        out.push_str(&text[start..at]);
     }
-    if !cased {
-        out.make_ascii_lowercase();
+    if end > token && is_number {
+        end = token;
     }
-    out
+    if end == token && end > 0 {
+        // The space after the last token.
+        end -= 1;
+    }
+    out.truncate(end);
+    // Made of ASCII alone.
+    String::from_utf8(out).unwrap_or_default()
 }
 
 fn clean_unicode(text: &str, cased: bool) -> String {

@@ -66,5 +66,28 @@ impl TextRules {
 
 /// Number of words: pieces between white space.
 pub fn count_words(text: &str) -> u64 {
-    text.split_whitespace().count() as u64
+    if !text.is_ascii() {
+        return text.split_whitespace().count() as u64;
+    }
+    let mut words = 0;
+    let mut before = true;
+    for &byte in text.as_bytes() {
+        // The white space of ASCII as Unicode has it: the vertical tab as well.
+        let blank = matches!(byte, b' ' | b'\t'..=b'\r');
+        words += u64::from(before && !blank);
+        before = blank;
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn words_are_what_stands_between_white_space(text in "[ -~\\t\\n\\x0b\\x0c\\r\\x1cé\u{a0}]{0,60}") {
+            prop_assert_eq!(super::count_words(&text), text.split_whitespace().count() as u64);
+        }
+    }
 }
