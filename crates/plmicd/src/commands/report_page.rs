@@ -5,7 +5,7 @@ use plmicd_artifact::{ActionRecord, Store};
 use plmicd_data::kind;
 use plmicd_pipeline::pipeline::Pipeline;
 use plmicd_pipeline::plan::{Decision, Selection, plan};
-use plmicd_pipeline::run_record::{Outcome, RunFolder, RunRecord};
+use plmicd_pipeline::run_record::{self, Outcome, RunFolder, RunRecord};
 use plmicd_pipeline::source::Sources;
 use plmicd_report::{MadeBy, Provenance, Setting, file, with_provenance};
 use serde_json::Value;
@@ -15,17 +15,31 @@ use crate::commands::World;
 use crate::failure::Failure;
 use crate::ui::text;
 
-/// Where the page of a report node lies, if the run wrote one.
-pub fn place(store: &Store, record: &RunRecord, node: &str) -> Utf8PathBuf {
-    store.runs_dir().join(&record.id).join(page_name(node))
+/// How many runs to look back for a page.
+const RUNS: usize = 200;
+
+/// Where the page of a report node lies: in the folder of this run, or of the last one before it that has a page of the
+/// same report.
+pub fn place(store: &Store, record: &RunRecord, node: &str) -> Option<Utf8PathBuf> {
+    let page = |id: &str| Some(store.runs_dir().join(id).join(page_name(node))).filter(|page| page.is_file());
+    page(&record.id).or_else(|| {
+        let wanted = &record.nodes.get(node)?.artifact;
+        let ids = run_record::list(store).ok()?;
+        let before = ids.iter().rev().skip_while(|id| **id != record.id).skip(1).take(RUNS);
+        before
+            .filter_map(|id| Some((id, run_record::read(store, id).ok()?)))
+            .filter(|(_, other)| other.pipeline == record.pipeline)
+            .filter(|(_, other)| other.nodes.get(node).is_some_and(|node| node.artifact == *wanted))
+            .find_map(|(id, _)| page(id))
+    })
 }
 
 fn page_name(node: &str) -> String {
     format!("{node}.html")
 }
 
-/// Writes the pages of the reports that this run made or found in the store. Of a sweep's cells only those it made: the
-/// others are in the folders of the runs that made them.
+/// Writes the pages of the reports that this run made, and of those it found in the store without a page of theirs (of
+/// a sweep's cells only the former).
 pub fn write(
     world: &World<'_>,
     pipeline: &Pipeline,
@@ -36,7 +50,10 @@ pub fn write(
     for (name, node) in &folder.record.nodes {
         let wanted = match node.outcome {
             Outcome::Done => true,
-            Outcome::Cached => pipeline.sweep.is_none() || collects(pipeline, name),
+            Outcome::Cached => {
+                (pipeline.sweep.is_none() || collects(pipeline, name))
+                    && place(store, &folder.record, name).is_none()
+            }
             Outcome::Failed | Outcome::Interrupted | Outcome::NotRun => false,
         };
         match &node.artifact {

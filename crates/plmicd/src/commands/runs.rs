@@ -162,8 +162,7 @@ pub fn print_results(world: &World<'_>, store: &Store, record: &RunRecord) {
         if let Ok(text) = fs_err::read_to_string(dir.join(file::TEXT)) {
             world.terminal.print(&format!("\n{}", text.trim_end()));
         }
-        let page = report_page::place(store, record, name);
-        let path = if page.is_file() { page } else { dir.join(file::HTML) };
+        let path = report_page::place(store, record, name).unwrap_or_else(|| dir.join(file::HTML));
         world.terminal.print(&format!("\nreport: {path}"));
     }
     if collectors > 0 && reports.len() > collectors {
