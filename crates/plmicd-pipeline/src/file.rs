@@ -1,6 +1,6 @@
 //! Reading pipeline files: layers, checks, and complaints that point at the line at fault.
 //!
-//! Layers, later over earlier: stage defaults, the `extends` chain, the file, `--set path=value`.
+//! Layers, later over earlier: stage defaults, the preset, the `extends` chain, the file, `--set path=value`.
 //! There is no interpolation and there are no expressions. The environment enters at one place only: the path
 //! of a source, `path = { env = "MIMIC3_DIR" }`.
 
@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::pipeline::{MissingVariable, Node, Pipeline, PipelineSource, Wire};
+use crate::preset;
 use crate::registry::{AnyStage, Registry};
 use crate::stage::{ConfigIssue, Runtime};
 use crate::sweep::{self, Spec};
@@ -80,8 +81,9 @@ fn resolve(
         tree.merge(layer.clone());
     }
     check_schema(&tree)?;
+    let problems = preset::expand_all(&mut tree, registry);
     let tree = Arc::new(tree);
-    Resolver { registry, variables, tree: &tree, problems: Vec::new() }.resolve(file)
+    Resolver { registry, variables, tree: &tree, problems }.resolve(file)
 }
 
 /// Every cell of a sweep as a pipeline of its own, then all of them as one.
@@ -371,8 +373,7 @@ impl Resolver<'_> {
         };
         let inputs = self.inputs(entry, stage, all);
         let wired: Vec<&str> = inputs.keys().map(String::as_str).collect();
-        let config =
-            entry.tree.get("config").map(Tree::to_value).unwrap_or_else(|| Value::Object(Default::default()));
+        let (config, preset) = preset::settings(stage, &entry.tree);
         let config = match stage.check(&config, &wired) {
             Ok(config) => Some(config),
             Err(issues) => {
@@ -393,6 +394,7 @@ impl Resolver<'_> {
             stage: stage_name,
             inputs,
             config: config?,
+            preset,
             runtime: runtime?,
             tree: Arc::clone(self.tree),
         })

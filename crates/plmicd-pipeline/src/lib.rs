@@ -3,7 +3,7 @@
 //! | to find | look in |
 //! |---|---|
 //! | what a stage is and sees | [`stage`], [`event`], [`registry`] |
-//! | how a pipeline file becomes a [`pipeline::Pipeline`] | [`file`], [`tree`], [`diagnostic`] |
+//! | how a pipeline file becomes a [`pipeline::Pipeline`] | [`file`], [`tree`], [`preset`], [`diagnostic`] |
 //! | what a key is made of, and why a node runs | [`fingerprint`], [`plan`], [`source`] |
 //! | running: one node, a whole pipeline | [`run_node`], [`execute`], [`resources`] |
 //! | a plan as jobs of a cluster | [`cluster`] |
@@ -19,6 +19,7 @@ pub mod fingerprint;
 pub mod history;
 pub mod pipeline;
 pub mod plan;
+pub mod preset;
 pub mod registry;
 pub mod resources;
 pub mod run_node;
@@ -29,6 +30,7 @@ pub mod sweep;
 pub mod tree;
 
 pub use event::{Event, EventRecord, EventSink, NoEvents};
+pub use preset::Preset;
 pub use registry::{Registry, SourceKind};
 pub use stage::{
     BadInput, ConfigIssue, Input, InputSpec, Interrupt, Runtime, Stage, StageContext, StageError,

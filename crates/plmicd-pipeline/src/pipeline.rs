@@ -50,6 +50,8 @@ pub struct Node {
     pub inputs: BTreeMap<String, Wire>,
     /// Checked config.
     pub config: CheckedConfig,
+    /// The preset that was chosen; its settings are in the config.
+    pub preset: Option<String>,
     /// Machine settings.
     pub runtime: Runtime,
     /// All layers merged, with the origin of every value.
@@ -140,9 +142,12 @@ impl Pipeline {
                     .iter()
                     .map(|(slot, wire)| (slot.clone(), Value::String(wire.to_string())))
                     .collect();
-                let value = serde_json::json!({
+                let mut value = serde_json::json!({
                     "stage": node.stage, "inputs": inputs, "config": node.config.full, "runtime": node.runtime,
                 });
+                if let Some(preset) = &node.preset {
+                    value["preset"] = Value::String(preset.clone());
+                }
                 (node.name.clone(), value)
             })
             .collect();

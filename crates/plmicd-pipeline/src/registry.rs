@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::{Map, Value};
 
+use crate::preset::{self, Preset};
 use crate::stage::{BadInput, ConfigIssue, InputSpec, Stage, StageContext, StageError};
 
 /// Files of a source: the name below its folder, and the path.
@@ -47,8 +48,10 @@ pub trait AnyStage: Send + Sync {
     fn summary(&self) -> &'static str;
     /// Its input slots.
     fn inputs(&self) -> &'static [InputSpec];
-    /// JSON Schema of its config.
+    /// JSON Schema of its config, the choice of a preset included.
     fn config_schema(&self) -> Value;
+    /// Its presets.
+    fn presets(&self) -> &'static [Preset];
     /// Types, ranges and combinations.
     fn check(&self, config: &Value, wired: &[&str]) -> Result<CheckedConfig, Vec<ConfigIssue>>;
     /// Makes the artifact. `config` has passed `check`.
@@ -83,7 +86,13 @@ impl<S: Stage> AnyStage for Erased<S> {
     }
 
     fn config_schema(&self) -> Value {
-        schemars::schema_for!(S::Config).to_value()
+        let mut schema = schemars::schema_for!(S::Config).to_value();
+        preset::describe(&mut schema, S::presets());
+        schema
+    }
+
+    fn presets(&self) -> &'static [Preset] {
+        S::presets()
     }
 
     fn check(&self, config: &Value, wired: &[&str]) -> Result<CheckedConfig, Vec<ConfigIssue>> {

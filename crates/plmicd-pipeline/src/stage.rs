@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, EventSink};
+use crate::preset::Preset;
 use crate::resources::Needs;
 
 /// One input slot of a stage.
@@ -92,6 +93,11 @@ pub trait Stage: Send + Sync + 'static {
     fn check(config: &Self::Config, wired: &[&str]) -> Vec<ConfigIssue> {
         let _ = (config, wired);
         Vec::new()
+    }
+
+    /// Named sets of settings that pipeline files may choose with `preset = "NAME"`.
+    fn presets() -> &'static [Preset] {
+        &[]
     }
 
     /// Makes the artifact in `context.output_dir()`.

@@ -39,10 +39,14 @@ impl Origin {
         self.source.text[..end].bytes().filter(|&b| b == b'\n').count() + 1
     }
 
-    /// `file:line`, or `--set` alone.
+    /// `file:line`, the `--set` argument, or `preset NAME`.
     pub fn place(&self) -> String {
         if self.source.base.is_none() && self.source.name == "--set" {
             return format!("--set {}", self.source.text);
+        }
+        if self.source.base.is_none() && self.source.name.starts_with(crate::preset::KEY) {
+            // The program's own text: its name says it all.
+            return self.source.name.clone();
         }
         format!("{}:{}", self.source.name, self.line())
     }
@@ -162,6 +166,19 @@ impl Tree {
             Node::Table(entries) => Some(entries),
             Node::Leaf(_) => None,
         }
+    }
+
+    /// The entries of a table, or `None`.
+    pub(crate) fn entries_mut(&mut self) -> Option<&mut [Entry]> {
+        match &mut self.node {
+            Node::Table(entries) => Some(entries),
+            Node::Leaf(_) => None,
+        }
+    }
+
+    /// The entry of a table with this key.
+    pub(crate) fn get_mut(&mut self, key: &str) -> Option<&mut Tree> {
+        self.entries_mut()?.iter_mut().find(|entry| entry.key == key).map(|entry| &mut entry.tree)
     }
 
     /// The entry of a table with this key.

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::file::config_problem;
 use crate::pipeline::{Node, Pipeline, Wire};
+use crate::preset;
 use crate::registry::{AnyStage, Registry};
 use crate::stage::Runtime;
 use crate::sweep::spec::Spec;
@@ -268,22 +269,23 @@ fn collector(
     // The members as well: a stage may name them in its config.
     let wired: Vec<&str> =
         wires.iter().map(|wire| wire.key.as_str()).chain(inputs.keys().map(String::as_str)).collect();
-    let value = |section: &str| entry.tree.get(section).map_or_else(|| json!({}), Tree::to_value);
-    let config = stage.check(&value("config"), &wired).map_err(|issues| {
-        issues
-            .iter()
-            .map(|issue| config_problem(&entry.tree, &entry.key, issue, "config"))
-            .collect::<Vec<_>>()
+    let mut own = entry.tree.clone();
+    preset::expand(stage, &mut own).map_err(|problem| vec![*problem])?;
+    let (settings, preset) = preset::settings(stage, &own);
+    let config = stage.check(&settings, &wired).map_err(|issues| {
+        issues.iter().map(|issue| config_problem(&own, &entry.key, issue, "config")).collect::<Vec<_>>()
     })?;
-    let runtime: Runtime = serde_json::from_value(value("runtime"))
+    let runtime = own.get("runtime").map_or_else(|| json!({}), Tree::to_value);
+    let runtime: Runtime = serde_json::from_value(runtime)
         .map_err(|error| problem(format!("`runtime` of `{}`: {error}", entry.key), &entry.key_origin))?;
-    let tree = Arc::new(Tree::table(vec![("stages", Tree::table(vec![(&entry.key, entry.tree.clone())]))]));
+    let tree = Arc::new(Tree::table(vec![("stages", Tree::table(vec![(&entry.key, own)]))]));
     Ok(Some(Node {
         name: entry.key.clone(),
         file_name: entry.key.clone(),
         stage: stage_name,
         inputs,
         config,
+        preset,
         runtime,
         tree,
     }))

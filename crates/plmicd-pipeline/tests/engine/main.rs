@@ -2,5 +2,6 @@
 
 mod files;
 mod planning;
+mod presets;
 mod sweeps;
 mod toy;

@@ -70,6 +70,19 @@ impl Stage for Numbers {
         if config.count == 0 { vec![ConfigIssue::new("count", "must be at least 1")] } else { Vec::new() }
     }
 
+    fn presets() -> &'static [Preset] {
+        const PRESETS: &[Preset] = &[
+            Preset {
+                name: "many",
+                summary: "Nine, falling",
+                settings: "count = 9\nrange = { order = \"falling\" }",
+            },
+            Preset { name: "plain", summary: "The defaults", settings: "count = 3" },
+            Preset { name: "none", summary: "No numbers", settings: "\ncount = 0" },
+        ];
+        PRESETS
+    }
+
     fn run(config: &NumbersConfig, context: &StageContext<'_>) -> Result<(), StageError> {
         let last = config.range.lowest + config.count as i64;
         let mut numbers: Vec<i64> = (config.range.lowest..last).collect();

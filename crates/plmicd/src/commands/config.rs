@@ -1,6 +1,7 @@
 //! `plmicd config check|show|schema`.
 
 use plmicd_pipeline::pipeline::Pipeline;
+use plmicd_pipeline::preset;
 use serde_json::{Value, json};
 
 use crate::cli::ConfigCommand;
@@ -53,6 +54,10 @@ fn show(pipeline: &Pipeline) -> String {
             node.inputs.iter().map(|(slot, wire)| format!("{slot} = \"{wire}\"")).collect();
         lines.push(format!("inputs = {{ {} }}", wires.join(", ")));
         lines.push(format!("[stages.{}.config]", node.name));
+        if let Some(preset) = &node.preset {
+            let place = pipeline.config_place(&node.name, preset::KEY).unwrap_or_default();
+            lines.push(format!("{:<44} # {place}", format!("{} = \"{preset}\"", preset::KEY)));
+        }
         flatten("", &node.config.full, &mut |path, value| {
             let place = pipeline.config_place(&node.name, path).unwrap_or_else(|| "default".to_owned());
             let setting =
