@@ -1,7 +1,9 @@
-//! `pytorch_model.bin`: a dictionary of tensors as `torch.save` writes it, a zip archive of a pickle and one file of raw
-//! values per storage. Pickles can run code when Python reads them; here only tensors can come of one, and a file
-//! that holds anything else is refused.
+//! `pytorch_model.bin`: a dictionary of tensors as `torch.save` writes it. Since PyTorch 1.6 that is a zip archive of a
+//! pickle and one file of raw values per storage, before it was a stream of pickles with the values behind them.
+//! Pickles can run code when Python reads them; here only tensors can come of one, and a file that holds anything else
+//! is refused.
 
+mod legacy;
 mod pickle;
 mod zip;
 
@@ -23,8 +25,11 @@ pub fn read_torch_file(path: &Utf8Path) -> Result<BTreeMap<String, Tensor>, NnEr
 }
 
 fn read(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, String> {
+    if legacy::is_legacy(bytes) {
+        return legacy::read(bytes);
+    }
     if !bytes.starts_with(b"PK") {
-        return Err(format!("is not in the zip layout PyTorch writes since version 1.6; {CONVERT}"));
+        return Err(format!("is in neither of the layouts PyTorch writes, zip or legacy; {CONVERT}"));
     }
     let archive = Archive::open(bytes)?;
     let (root, pickled) =
@@ -33,14 +38,24 @@ fn read(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, String> {
         return Err("is in big-endian byte order".to_owned());
     }
     let specs = pickle::read_state_dict(pickled).map_err(|message| format!("{message}; {CONVERT}"))?;
+    tensors(specs, |key| {
+        let file = format!("{root}/data/{key}");
+        archive.get(&file).ok_or_else(|| format!("{file} is missing"))
+    })
+}
+
+/// The tensors of a state dictionary, where `values` gives the bytes of a storage.
+fn tensors<'v>(
+    specs: Vec<(String, TensorSpec)>,
+    values: impl Fn(&str) -> Result<&'v [u8], String>,
+) -> Result<BTreeMap<String, Tensor>, String> {
     let mut storages: BTreeMap<String, Tensor> = BTreeMap::new();
     let mut tensors = BTreeMap::new();
     for (name, spec) in specs {
         let key = &spec.storage.key;
         if !storages.contains_key(key) {
-            let file = format!("{root}/data/{key}");
-            let values = archive.get(&file).ok_or_else(|| format!("{name}: {file} is missing"))?;
-            storages.insert(key.clone(), storage(&spec, values).map_err(|e| format!("{name}: {e}"))?);
+            let made = values(key).and_then(|values| storage(&spec, values));
+            storages.insert(key.clone(), made.map_err(|e| format!("{name}: {e}"))?);
         }
         let tensor = view(&spec, &storages[key]).map_err(|e| format!("{name}: {e}"))?;
         tensors.insert(name, tensor);
@@ -79,7 +94,7 @@ mod tests {
 
     #[test]
     fn other_files_are_refused() {
-        assert!(read(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.").unwrap_err().contains("zip layout"));
+        assert!(read(b"\x80\x02}q\x00.").unwrap_err().contains("neither of the layouts"));
         assert!(read(b"PK\x03\x04 cut off").unwrap_err().contains("zip"));
     }
 }

@@ -22,11 +22,12 @@ pub struct Storage {
 #[derive(Debug)]
 enum Value {
     None,
-    Bool,
+    Bool(bool),
     Int(i64),
     Float,
     Str(String),
     Tuple(Vec<usize>),
+    List(Vec<usize>),
     Dict(Vec<(usize, usize)>),
     Global(Global),
     Storage(Storage),
@@ -45,7 +46,7 @@ enum Global {
 impl Global {
     fn named(module: &str, name: &str) -> Option<Global> {
         Some(match (module, name) {
-            ("torch._utils", "_rebuild_tensor_v2") => Global::RebuildTensor,
+            ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2") => Global::RebuildTensor,
             ("torch._utils", "_rebuild_parameter") => Global::RebuildParameter,
             ("collections", "OrderedDict") => Global::OrderedDict,
             ("torch", "FloatStorage") => Global::StorageOf(Kind::Float),
@@ -63,20 +64,78 @@ impl Global {
 
 /// Reads a pickled dictionary from names to tensors.
 pub fn read_state_dict(bytes: &[u8]) -> Result<Vec<(String, TensorSpec)>, String> {
-    let mut machine =
-        Machine { rest: bytes, values: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: Vec::new() };
-    let top = machine.run()?;
-    let Value::Dict(entries) = &machine.values[top] else {
-        return Err("holds something other than a dictionary of tensors".to_owned());
-    };
-    entries
-        .iter()
-        .map(|&(key, value)| match (&machine.values[key], &machine.values[value]) {
-            (Value::Str(name), Value::Tensor(spec)) => Ok((name.clone(), spec.clone())),
-            (Value::Str(name), _) => Err(format!("holds \"{name}\", which is no tensor")),
-            _ => Err("holds an entry without a name".to_owned()),
-        })
-        .collect()
+    Pickles::new(bytes).state_dict()
+}
+
+/// Pickles one after another, and what follows them.
+pub struct Pickles<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Pickles<'a> {
+    pub fn new(bytes: &'a [u8]) -> Pickles<'a> {
+        Pickles { rest: bytes }
+    }
+
+    /// What follows the pickles read so far.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// The next as a dictionary from names to tensors.
+    pub fn state_dict(&mut self) -> Result<Vec<(String, TensorSpec)>, String> {
+        let (machine, top) = self.next()?;
+        let Value::Dict(entries) = &machine.values[top] else {
+            return Err("holds something other than a dictionary of tensors".to_owned());
+        };
+        entries
+            .iter()
+            .map(|&(key, value)| match (&machine.values[key], &machine.values[value]) {
+                (Value::Str(name), Value::Tensor(spec)) => Ok((name.clone(), spec.clone())),
+                (Value::Str(name), _) => Err(format!("holds \"{name}\", which is no tensor")),
+                _ => Err("holds an entry without a name".to_owned()),
+            })
+            .collect()
+    }
+
+    /// The next as a whole number.
+    pub fn number(&mut self) -> Result<i64, String> {
+        let (machine, top) = self.next()?;
+        machine.int(top)
+    }
+
+    /// The truth value of this name in the next, a dictionary.
+    pub fn flag(&mut self, name: &str) -> Result<bool, String> {
+        let (machine, top) = self.next()?;
+        let Value::Dict(entries) = &machine.values[top] else { return Err(CUT_OFF.to_owned()) };
+        let found =
+            entries.iter().find_map(|&(key, value)| match (&machine.values[key], &machine.values[value]) {
+                (Value::Str(known), Value::Bool(flag)) if known == name => Some(*flag),
+                _ => None,
+            });
+        found.ok_or_else(|| CUT_OFF.to_owned())
+    }
+
+    /// The next as a list of texts.
+    pub fn strings(&mut self) -> Result<Vec<String>, String> {
+        let (machine, top) = self.next()?;
+        let Value::List(items) = &machine.values[top] else { return Err(CUT_OFF.to_owned()) };
+        items.iter().map(|&item| machine.string(item)).collect()
+    }
+
+    /// Runs the next; its values and the place of the result.
+    fn next(&mut self) -> Result<(Machine<'a>, usize), String> {
+        let mut machine = Machine {
+            rest: self.rest,
+            values: Vec::new(),
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: Vec::new(),
+        };
+        let top = machine.run()?;
+        self.rest = machine.rest;
+        Ok((machine, top))
+    }
 }
 
 /// A pickle machine of the operations a saved dictionary of tensors needs.
@@ -90,7 +149,7 @@ struct Machine<'a> {
 
 const CUT_OFF: &str = "its pickle is damaged";
 
-impl Machine<'_> {
+impl<'a> Machine<'a> {
     /// Runs to the end and returns the place of the result.
     fn run(&mut self) -> Result<usize, String> {
         loop {
@@ -101,7 +160,7 @@ impl Machine<'_> {
                 b'.' => return self.pop(),
                 b'(' => self.marks.push(self.stack.len()),
                 b'N' => self.push(Value::None),
-                0x88 | 0x89 => self.push(Value::Bool),
+                0x88 | 0x89 => self.push(Value::Bool(operation == 0x88)),
                 b'K' => self.push_int::<1>(false)?,
                 b'M' => self.push_int::<2>(false)?,
                 b'J' => self.push_int::<4>(true)?,
@@ -121,6 +180,15 @@ impl Machine<'_> {
                 b't' => {
                     let items = self.pop_to_mark()?;
                     self.push(Value::Tuple(items));
+                }
+                b']' => self.push(Value::List(Vec::new())),
+                b'a' => {
+                    let item = self.pop()?;
+                    self.append(&[item])?;
+                }
+                b'e' => {
+                    let items = self.pop_to_mark()?;
+                    self.append(&items)?;
                 }
                 b'}' => self.push(Value::Dict(Vec::new())),
                 b's' => {
@@ -169,7 +237,7 @@ impl Machine<'_> {
         }
     }
 
-    fn take(&mut self, count: usize) -> Result<&[u8], String> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8], String> {
         let (taken, rest) = self.rest.split_at_checked(count).ok_or(CUT_OFF)?;
         self.rest = rest;
         Ok(taken)
@@ -249,6 +317,13 @@ impl Machine<'_> {
         Ok(())
     }
 
+    fn append(&mut self, items: &[usize]) -> Result<(), String> {
+        let place = *self.stack.last().ok_or(CUT_OFF)?;
+        let Value::List(list) = &mut self.values[place] else { return Err(CUT_OFF.to_owned()) };
+        list.extend(items);
+        Ok(())
+    }
+
     fn memoize(&mut self, place: usize) -> Result<(), String> {
         let value = *self.stack.last().ok_or(CUT_OFF)?;
         // Places are given out in order, so a gap is a sign of damage, and the list cannot be made to explode.
@@ -268,11 +343,17 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// `('storage', type, key, device, number of values)` becomes a storage.
+    /// `('storage', type, key, device, number of values)` becomes a storage; the legacy layout has a sixth field, which
+    /// is `None` but for storages that are parts of others.
     fn persistent_id(&mut self) -> Result<(), String> {
         let place = self.pop()?;
         let fields = self.tuple(place)?;
-        let [_, kind, key, _, numel] = fields.as_slice() else { return Err(CUT_OFF.to_owned()) };
+        let (kind, key, numel) = match fields.as_slice() {
+            [_, kind, key, _, numel] => (kind, key, numel),
+            [_, kind, key, _, numel, part] if matches!(self.values[*part], Value::None) => (kind, key, numel),
+            [_, _, _, _, _, _] => return Err("holds a storage that is part of another".to_owned()),
+            _ => return Err(CUT_OFF.to_owned()),
+        };
         let Value::Global(Global::StorageOf(kind)) = self.values[*kind] else {
             return Err(CUT_OFF.to_owned());
         };
