@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use plmicd_data::{LabelSpace, TrainingHistory};
-use plmicd_nn::{EncoderConfig, Padding};
+use plmicd_nn::{Attention, EncoderConfig, Padding, Pooling};
 
 use crate::config::{FinetuneConfig, LabelInit};
 use crate::notes::NoteSet;
@@ -23,8 +23,10 @@ pub(crate) struct Card<'a> {
 impl Card<'_> {
     /// The card as Markdown.
     pub fn to_markdown(&self) -> String {
-        let mut text = String::from(
-            "# PLM-ICD model\n\nAssigns ICD codes to clinical notes: a pretrained transformer reads a note in segments, and label attention reads the states of all of them, one query per code.\n\n",
+        let mut text = format!(
+            "# PLM-ICD model\n\nAssigns ICD codes to clinical notes: a pretrained transformer reads a note {}, and {}.\n\n",
+            if self.config.pooling == Pooling::Whole { "as a whole" } else { "in segments" },
+            answers(self.config)
         );
         if self.restricted {
             text.push_str("**Restricted.** Trained on data under a use agreement, and itself subject to it: weights can hold traces of notes. Do not pass it on.\n\n");
@@ -36,9 +38,23 @@ impl Card<'_> {
             LabelInit::Random => "random start",
             LabelInit::Descriptions => "started from the codes' descriptions",
         };
+        let attention = match config.attention {
+            Attention::Laat => "LAAT",
+            Attention::Caml => "CAML's",
+            Attention::BertXml => "BERT-XML's",
+            Attention::Cross => "PLM-CA's cross-attention",
+            Attention::None => "none",
+        };
         let padding = match config.padding {
             Padding::Mask => "masked in label attention",
             Padding::Attend => "attended, as in the published implementation",
+        };
+        let reads = match config.pooling {
+            Pooling::Whole => {
+                let most = config.max_length.min(encoder.max_sequence_length().max(0) as usize);
+                format!("{most} tokens as one sequence")
+            }
+            _ => format!("{} tokens in segments of {}", config.max_length, config.segment_length),
         };
         let rows = [
             (
@@ -48,8 +64,8 @@ impl Card<'_> {
                     encoder.model_type, encoder.num_hidden_layers, encoder.hidden_size, encoder.vocab_size
                 ),
             ),
-            ("label attention", format!("LAAT, {} labels, {head}", self.labels.len())),
-            ("reads", format!("{} tokens in segments of {}", config.max_length, config.segment_length)),
+            ("label attention", format!("{attention}, {} labels, {head}", self.labels.len())),
+            ("reads", reads),
             ("padding", padding.to_owned()),
             ("parameters", self.history.parameters.to_string()),
         ];
@@ -93,6 +109,24 @@ impl Card<'_> {
         text.push_str(
             "\n`micro_f1` is taken at its best `threshold`. Figures on test notes are in the evaluation.\n",
         );
+    }
+}
+
+/// How what was read becomes scores.
+fn answers(config: &FinetuneConfig) -> &'static str {
+    match (config.pooling, config.attention) {
+        (Pooling::SegmentMax, _) => {
+            "each segment scores every code, the highest score of a code being the note's"
+        }
+        (Pooling::Hierarchical, _) => "a second transformer reads the start tokens of all segments",
+        (Pooling::ClsMean | Pooling::ClsSum | Pooling::ClsMax, _) => {
+            "a linear layer reads the start tokens of all segments"
+        }
+        (Pooling::Segment | Pooling::Whole, Attention::None) => {
+            "a linear layer reads the highest value of each dimension over all tokens"
+        }
+        (Pooling::Segment, _) => "label attention reads the states of all of them, one query per code",
+        (Pooling::Whole, _) => "label attention reads the states of all its tokens, one query per code",
     }
 }
 

@@ -1,6 +1,8 @@
 //! Settings of the stage, and what can be said against them before anything runs.
 
-use plmicd_nn::{DescriptionInit, EncoderConfig, ModelConfig, Padding, Precision, Projection};
+use plmicd_nn::{
+    Attention, DescriptionInit, EncoderConfig, ModelConfig, Padding, Pooling, Precision, Projection,
+};
 use plmicd_pipeline::ConfigIssue;
 use plmicd_train::{OptimizerConfig, Order, TrainerConfig};
 use schemars::JsonSchema;
@@ -74,6 +76,11 @@ pub struct FinetuneConfig {
     pub max_length: usize,
     /// Tokens of a segment (C): what the encoder sees at once.
     pub segment_length: usize,
+    /// What is done about notes longer than the encoder reads: `segment` (the paper's), `segment-max`, `cls-mean`,
+    /// `cls-sum`, `cls-max`, `hierarchical` or `whole`.
+    pub pooling: Pooling,
+    /// What weighs the tokens of a note for each label: `laat` (the paper's), `caml`, `bert-xml`, `cross` or `none`.
+    pub attention: Attention,
     /// Whether label attention sees padding: `mask` (a note's scores depend on the note alone), or `attend` as
     /// published.
     pub padding: Padding,
@@ -115,6 +122,8 @@ impl Default for FinetuneConfig {
         Self {
             max_length: 3072,
             segment_length: 128,
+            pooling: Pooling::Segment,
+            attention: Attention::Laat,
             padding: Padding::Mask,
             projection: Projection::Tanh,
             label_init: LabelInit::Random,
@@ -154,6 +163,14 @@ impl FinetuneConfig {
         require(self.max_steps != Some(0), "max_steps", "expected at least 1");
         require(self.batch_size > 0, "batch_size", "expected at least 1");
         require(self.accumulation > 0, "accumulation", "expected at least 1");
+        if let Some((field, message)) = self.model().conflict() {
+            require(false, field, &message);
+        }
+        require(
+            self.label_init == LabelInit::Random || self.attention != Attention::None,
+            "label_init",
+            "attention = \"none\" has no label vectors to start from descriptions",
+        );
         if let Some(dropout) = self.dropout {
             require(
                 (0.0..1.0).contains(&dropout),
@@ -201,6 +218,8 @@ impl FinetuneConfig {
         ModelConfig {
             segment_length: self.segment_length,
             max_length: self.max_length,
+            pooling: self.pooling,
+            attention: self.attention,
             padding: self.padding,
             projection: self.projection,
             ..ModelConfig::default()

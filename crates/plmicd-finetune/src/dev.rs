@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use plmicd_metrics::{Ranking, Scope, Scored, Truth};
-use plmicd_nn::{INFERENCE_TOKENS, LabelTargets, PlmIcd, SpecialTokens, inference_batches};
+use plmicd_nn::{INFERENCE_TOKENS, LabelTargets, PlmIcd, SpecialTokens};
 use plmicd_train::{Cause, Observer, TrainError};
 use tch::{Kind, Tensor};
 
@@ -21,8 +21,7 @@ pub(crate) fn evaluate(
     specials: &SpecialTokens,
     observer: &dyn Observer,
 ) -> Result<BTreeMap<String, f64>, TrainError> {
-    let config = model.config();
-    let plan = inference_batches(&notes.lengths, config.segment_length, INFERENCE_TOKENS, config.padding);
+    let plan = model.layout().inference_batches(&notes.lengths, INFERENCE_TOKENS);
     let mut sums = Sums::default();
     let mut done = 0;
     for batch in plan {

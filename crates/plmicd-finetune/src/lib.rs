@@ -9,10 +9,12 @@ mod notes;
 mod observer;
 mod output;
 mod pairs;
+mod presets;
 mod source;
 mod stage;
 mod start;
 mod task;
 
 pub use config::{BestMetric, DescriptionScales, EncoderShape, FinetuneConfig, LabelInit};
+pub use presets::PRESETS;
 pub use stage::Finetune;

@@ -2,7 +2,7 @@
 
 use camino::Utf8Path;
 use plmicd_data::{ShardReader, Split};
-use plmicd_nn::SpecialTokens;
+use plmicd_nn::{NoteLayout, SpecialTokens};
 use plmicd_pipeline::{BadInput, StageContext, StageError};
 
 /// Notes between two looks at the interrupt flag while reading.
@@ -26,7 +26,7 @@ pub(crate) struct NoteSet {
 pub(crate) struct Limits {
     pub vocab_size: usize,
     pub num_labels: usize,
-    pub max_length: usize,
+    pub layout: NoteLayout,
     pub specials: SpecialTokens,
 }
 
@@ -44,8 +44,7 @@ impl NoteSet {
         let failed = |error| StageError::because(format!("reading the {split} notes"), error);
         let reader = ShardReader::open(dir, split).map_err(failed)?;
         let total = reader.num_notes();
-        let framing = usize::from(limits.specials.cls.is_some()) + usize::from(limits.specials.sep.is_some());
-        let room = limits.max_length.saturating_sub(framing);
+        let room = limits.layout.room(&limits.specials);
         let mut set =
             Self { tokens: Vec::new(), labels: Vec::new(), lengths: Vec::new(), cut: 0, labels_present: 0 };
         let mut present = vec![false; limits.num_labels];
@@ -69,7 +68,7 @@ impl NoteSet {
             set.cut += usize::from(note.tokens.len() > room);
             note.tokens.truncate(room);
             note.tokens.shrink_to_fit();
-            set.lengths.push(note.tokens.len() + framing);
+            set.lengths.push(limits.layout.length(note.tokens.len(), &limits.specials));
             set.tokens.push(note.tokens);
             set.labels.push(note.labels);
             let done = set.tokens.len() as u64;

@@ -1,6 +1,6 @@
 //! Training notes as batches of segments, made on the trainer's other thread.
 
-use plmicd_nn::{LabelTargets, ModelConfig, SegmentBatch, SpecialTokens, with_special_tokens};
+use plmicd_nn::{LabelTargets, NoteLayout, SegmentBatch, SpecialTokens};
 use plmicd_train::{BatchSource, Cause};
 use tch::Device;
 
@@ -17,7 +17,7 @@ pub(crate) struct NoteSource<'a> {
     pub notes: &'a NoteSet,
     pub num_labels: usize,
     pub specials: SpecialTokens,
-    pub model: &'a ModelConfig,
+    pub layout: &'a NoteLayout,
     pub device: Device,
 }
 
@@ -29,20 +29,10 @@ impl BatchSource for NoteSource<'_> {
     }
 
     fn batch(&self, examples: &[usize]) -> Result<NoteBatch, Cause> {
-        let framed: Vec<Vec<i64>> = examples
-            .iter()
-            .map(|&note| with_special_tokens(&self.notes.tokens[note], self.model.max_length, &self.specials))
-            .collect();
+        let tokens: Vec<&[i32]> = examples.iter().map(|&note| self.notes.tokens[note].as_slice()).collect();
         let labels: Vec<&[i32]> = examples.iter().map(|&note| self.notes.labels[note].as_slice()).collect();
-        let model = self.model;
         Ok(NoteBatch {
-            segments: SegmentBatch::new(
-                &framed,
-                model.segment_length,
-                self.specials.pad,
-                model.padding,
-                self.device,
-            )?,
+            segments: self.layout.batch(&tokens, &self.specials, self.device)?,
             truth: LabelTargets::from_indices(&labels, self.num_labels, self.device)?,
         })
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use plmicd_data::{
     ExtendedVocabulary, LabelSpace, SpecialTokens, Split, TrainingHistory, copy_tokenizer, kind,
 };
-use plmicd_pipeline::{BadInput, ConfigIssue, InputSpec, Stage, StageContext, StageError};
+use plmicd_nn::NoteLayout;
+use plmicd_pipeline::{BadInput, ConfigIssue, InputSpec, Preset, Stage, StageContext, StageError};
 use plmicd_train::{Checkpoints, TrainError, Trainer};
 
 use crate::card::Card;
@@ -13,6 +14,7 @@ use crate::config::{BestMetric, FinetuneConfig};
 use crate::notes::{Limits, NoteSet};
 use crate::observer::ContextObserver;
 use crate::output;
+use crate::presets::PRESETS;
 use crate::source::NoteSource;
 use crate::start;
 use crate::task::FinetuneTask;
@@ -43,6 +45,10 @@ impl Stage for Finetune {
         config.issues(wired.contains(&"encoder"))
     }
 
+    fn presets() -> &'static [Preset] {
+        PRESETS
+    }
+
     fn run(config: &Self::Config, context: &StageContext<'_>) -> Result<(), StageError> {
         let shards = context.input("shards")?;
         let encoder = context.optional_input("encoder");
@@ -65,10 +71,19 @@ impl Stage for Finetune {
         };
         let extended = extended.as_ref();
         let shape = start::encoder_config(config, encoder, &tokens, extended, context)?;
+        let layout = NoteLayout::new(&config.model(), &shape);
+        layout.check(&specials).map_err(|error| StageError::because("reading the token shards", error))?;
+        if layout.max_length() < config.max_length {
+            context.warn(format!(
+                "max_length is {}, but the encoder reads at most {} tokens of a whole note: the rest is cut off",
+                config.max_length,
+                layout.max_length()
+            ));
+        }
         let limits = Limits {
             vocab_size: tokens.vocab_size,
             num_labels: labels.len(),
-            max_length: config.max_length,
+            layout: layout.clone(),
             specials,
         };
         let train = NoteSet::read(&shards.dir, Split::Train, &limits, context)?;
@@ -82,9 +97,8 @@ impl Stage for Finetune {
         report(&train, dev.as_ref(), labels.len(), context);
 
         let model = start::model(config, &shape, shards, &labels, &specials, extended, device, context)?;
-        let model_config = model.config().clone();
         let source =
-            NoteSource { notes: &train, num_labels: labels.len(), specials, model: &model_config, device };
+            NoteSource { notes: &train, num_labels: labels.len(), specials, layout: &layout, device };
         let mut task = FinetuneTask { model, dev: dev.as_ref(), specials };
         let trainer = Trainer {
             config: config.trainer(),

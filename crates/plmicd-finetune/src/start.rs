@@ -2,7 +2,7 @@
 
 use camino::Utf8Path;
 use plmicd_data::{ExtendedVocabulary, LabelSpace, LabelTokens, SpecialTokens};
-use plmicd_nn::{EncoderConfig, Growth, ModelType, PlmIcd, Precision};
+use plmicd_nn::{EncoderConfig, Growth, ModelType, PlmIcd, Pooling, Precision};
 use plmicd_pipeline::{BadInput, Input, StageContext, StageError};
 use plmicd_torch::cpu_capabilities;
 use plmicd_train::seed;
@@ -53,7 +53,7 @@ pub(crate) fn encoder_config(
         shape.attention_probs_dropout_prob = dropout;
     }
     let longest = shape.max_sequence_length();
-    if config.segment_length as i64 > longest {
+    if config.pooling != Pooling::Whole && config.segment_length as i64 > longest {
         return Err(StageError::failed(format!(
             "segment_length is {}, but the encoder reads at most {longest} tokens at a time",
             config.segment_length
@@ -139,12 +139,19 @@ pub(crate) fn model(
             let growth = extended.map(|e| Growth { base_size: e.base_size, pieces: &e.pieces });
             let report = model.load_encoder(&input.dir, growth).map_err(failed)?;
             context.note(format!("encoder: {report}"));
+            if report.missing.iter().any(|name| name.contains(".pooler.")) {
+                context.warn(format!(
+                    "the encoder has no pooler, which pooling = \"{}\" reads: a fresh one is trained",
+                    config.pooling.as_str()
+                ));
+            }
         }
         None => context.note("encoder: trained from nothing, no pretrained one is wired".to_owned()),
     }
     let family = match shape.model_type {
         ModelType::Bert => "BERT",
         ModelType::Roberta => "RoBERTa",
+        ModelType::Longformer => "Longformer",
     };
     context.note(format!(
         "{family} encoder, {} layers of width {}, vocabulary {}; {} labels",

@@ -33,7 +33,11 @@ pub struct DescriptionReport {
 impl PlmIcd {
     /// Sets the label vectors from the token ids (without special tokens) of each label's description, through the
     /// encoder as it is now. One entry per label; none or an empty one leaves that label's vectors alone.
-    /// Descriptions longer than a segment are cut.
+    /// Descriptions longer than a segment are cut. Where all labels share output vector and bias (`attention =
+    /// "bert-xml"` and `"cross"`) only the queries are set.
+    ///
+    /// # Errors
+    /// A model without label attention, another number of descriptions than labels, a token outside the vocabulary.
     pub fn init_labels_from_descriptions(
         &self,
         descriptions: &[Option<Vec<i32>>],
@@ -47,6 +51,12 @@ impl PlmIcd {
                 self.num_labels()
             )));
         }
+        let Some(vectors) = self.label_vectors() else {
+            return Err(NnError::Invalid(
+                "the model has no label attention, and so no label vectors to set from descriptions"
+                    .to_owned(),
+            ));
+        };
         let longest = self.config().segment_length;
         let vocab_size = self.encoder().config().vocab_size;
         let mut described: Vec<(usize, Vec<i64>)> = Vec::new();
@@ -66,14 +76,18 @@ impl PlmIcd {
         described.sort_by_key(|(label, tokens)| (tokens.len(), *label));
         tch::no_grad(|| -> Result<(), NnError> {
             for batch in described.chunks(BATCH) {
-                let vectors = self.description_vectors(batch, specials.pad)?;
+                let described = self.description_vectors(batch, specials.pad)?;
                 for ((label, _), row) in batch.iter().zip(0..) {
-                    let (label, vector) = (*label as i64, vectors.get(row));
-                    self.head().queries().get(label).copy_(&(&vector * init.query_scale));
-                    self.head().outputs().get(label).copy_(&(&vector * init.output_scale));
+                    let (label, vector) = (*label as i64, described.get(row));
+                    vectors.queries.get(label).copy_(&(&vector * init.query_scale));
+                    if let Some(outputs) = vectors.outputs {
+                        outputs.get(label).copy_(&(&vector * init.output_scale));
+                    }
                 }
             }
-            let _ = self.head().bias().shallow_clone().fill_(init.bias);
+            if let Some(biases) = vectors.biases {
+                let _ = biases.shallow_clone().fill_(init.bias);
+            }
             Ok(())
         })?;
         let described = described.len();

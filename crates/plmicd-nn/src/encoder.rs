@@ -20,9 +20,9 @@ pub struct Encoder {
 
 /// How a forward pass is computed.
 #[derive(Clone, Copy, Debug, Default)]
-struct Compute {
-    attention_path: AttentionPath,
-    precision: Precision,
+pub(crate) struct Compute {
+    pub attention_path: AttentionPath,
+    pub precision: Precision,
 }
 
 impl Encoder {
@@ -94,7 +94,7 @@ impl Encoder {
 }
 
 #[derive(Debug)]
-struct Embeddings {
+pub(crate) struct Embeddings {
     model_type: ModelType,
     pad_token_id: i64,
     word: Tensor,
@@ -105,11 +105,11 @@ struct Embeddings {
 }
 
 impl Embeddings {
-    fn new(store: &mut ParameterStore, path: &str, config: &EncoderConfig) -> Embeddings {
+    pub fn new(store: &mut ParameterStore, path: &str, config: &EncoderConfig) -> Embeddings {
         let size = config.hidden_size;
         let position_init = match config.model_type {
             ModelType::Bert => Init::Normal,
-            ModelType::Roberta => Init::NormalWithZeroRow(config.pad_token_id),
+            ModelType::Roberta | ModelType::Longformer => Init::NormalWithZeroRow(config.pad_token_id),
         };
         let mut table =
             |name: &str, rows, init| store.add(&format!("{path}.{name}.weight"), &[rows, size], init, false);
@@ -124,12 +124,12 @@ impl Embeddings {
         }
     }
 
-    fn forward(&self, ids: &Tensor, dropout: &Dropout) -> Tensor {
+    pub fn forward(&self, ids: &Tensor, dropout: &Dropout) -> Tensor {
         // The padding rows take no gradient, as in Hugging Face's embeddings.
         let words = Tensor::embedding(&self.word, ids, self.pad_token_id, false, false);
         let positions = match self.model_type {
             ModelType::Bert => self.position.narrow(0, 0, ids.size()[1]).unsqueeze(0),
-            ModelType::Roberta => {
+            ModelType::Roberta | ModelType::Longformer => {
                 let positions = self.roberta_positions(ids);
                 Tensor::embedding(&self.position, &positions, self.pad_token_id, false, false)
             }
@@ -147,7 +147,7 @@ impl Embeddings {
 }
 
 #[derive(Debug)]
-struct Layer {
+pub(crate) struct Layer {
     attention: SelfAttention,
     attention_output: Linear,
     attention_norm: LayerNorm,
@@ -159,7 +159,7 @@ struct Layer {
 }
 
 impl Layer {
-    fn new(store: &mut ParameterStore, path: &str, config: &EncoderConfig) -> Layer {
+    pub fn new(store: &mut ParameterStore, path: &str, config: &EncoderConfig) -> Layer {
         let (size, wide, epsilon) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
         Layer {
             attention: SelfAttention::new(store, &format!("{path}.attention.self"), config),
@@ -178,7 +178,8 @@ impl Layer {
         }
     }
 
-    fn forward(&self, x: &Tensor, mask: &Tensor, dropout: &Dropout, compute: Compute) -> Tensor {
+    /// `x` [N,C,D]; `mask` [N,1,1,C] is added to the attention scores.
+    pub fn forward(&self, x: &Tensor, mask: &Tensor, dropout: &Dropout, compute: Compute) -> Tensor {
         // Matrix products may be bf16; everything that sums or drops is fp32.
         let operand = |tensor: &Tensor| compute.precision.operand(tensor);
         let context = self.attention.forward(&operand(x), mask, dropout, compute.attention_path);

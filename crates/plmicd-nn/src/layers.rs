@@ -19,6 +19,11 @@ impl Linear {
         }
     }
 
+    /// Width of the result.
+    pub fn outputs(&self) -> i64 {
+        self.bias.size()[0]
+    }
+
     /// Computes in the number format of `x`, which is also that of the result.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let kind = x.kind();

@@ -8,12 +8,16 @@ mod config;
 mod descriptions;
 mod encoder;
 mod error;
+mod head;
 mod label_attention;
 mod layers;
+mod layout;
+mod longformer;
 mod loss;
 mod masked_lm;
 mod model;
 mod model_folder;
+mod note_encoder;
 mod parameters;
 mod precision;
 mod scoring;
@@ -21,14 +25,20 @@ mod segment;
 mod self_attention;
 mod weights;
 
-pub use config::{EncoderConfig, HiddenAct, MaskConstant, ModelConfig, ModelType, Padding, Projection};
+pub use config::{
+    Attention, EncoderConfig, HiddenAct, MaskConstant, ModelConfig, ModelType, Padding, Pooling, Projection,
+};
 pub use descriptions::{DescriptionInit, DescriptionReport};
 pub use encoder::Encoder;
 pub use error::NnError;
+pub use head::{BertXmlAttention, CrossAttention, CrossWeights};
 pub use label_attention::{LabelAttention, OnePass};
+pub use layout::NoteLayout;
+pub use longformer::Longformer;
 pub use loss::{LabelTargets, Loss};
 pub use masked_lm::{HeadStart, MaskedBatch, MaskedLm, MaskedScore};
 pub use model::PlmIcd;
+pub use note_encoder::NoteEncoder;
 pub use parameters::NamedParameter;
 pub use precision::Precision;
 pub use scoring::{INFERENCE_TOKENS, inference_batches};

@@ -1,20 +1,24 @@
 use plmicd_torch::Dropout;
 use tch::{Device, Tensor};
 
-use crate::config::{EncoderConfig, ModelConfig};
-use crate::encoder::Encoder;
+use crate::config::{EncoderConfig, ModelConfig, ModelType, Pooling};
+use crate::head::{Head, LabelVectors};
 use crate::label_attention::LabelAttention;
+use crate::layout::NoteLayout;
 use crate::loss::LabelTargets;
+use crate::note_encoder::NoteEncoder;
 use crate::parameters::{NamedParameter, ParameterStore};
-use crate::segment::{SegmentBatch, SpecialTokens, with_special_tokens};
+use crate::segment::{SegmentBatch, SpecialTokens};
 use crate::{AttentionPath, NnError, Precision};
 
-/// PLM-ICD (Huang et al. 2022): an encoder over the segments of a note and label attention over all its states.
+/// PLM-ICD (Huang et al. 2022) and its variants: an encoder over a note or its segments, and what [`Pooling`] and
+/// [`Attention`](crate::Attention) put above it.
 #[derive(Debug)]
 pub struct PlmIcd {
     config: ModelConfig,
-    encoder: Encoder,
-    head: LabelAttention,
+    layout: NoteLayout,
+    encoder: NoteEncoder,
+    head: Head,
     parameters: Vec<NamedParameter>,
     device: Device,
 }
@@ -31,10 +35,10 @@ impl PlmIcd {
     ) -> Result<PlmIcd, NnError> {
         check(encoder_config, &config, num_labels)?;
         let mut store = ParameterStore::new(seed, encoder_config.initializer_range, device);
-        let encoder = Encoder::new(&mut store, encoder_config, config.mask_constant);
-        let head =
-            LabelAttention::new(&mut store, encoder_config.hidden_size, num_labels as i64, config.projection);
-        Ok(PlmIcd { config, encoder, head, parameters: store.into_parameters(), device })
+        let encoder = NoteEncoder::new(&mut store, encoder_config, &config);
+        let head = Head::new(&mut store, encoder_config, &config, num_labels as i64);
+        let layout = NoteLayout::new(&config, encoder_config);
+        Ok(PlmIcd { config, layout, encoder, head, parameters: store.into_parameters(), device })
     }
 
     /// The settings it was built with.
@@ -42,14 +46,24 @@ impl PlmIcd {
         &self.config
     }
 
+    /// The form of its input.
+    pub fn layout(&self) -> &NoteLayout {
+        &self.layout
+    }
+
     /// The encoder.
-    pub fn encoder(&self) -> &Encoder {
+    pub fn encoder(&self) -> &NoteEncoder {
         &self.encoder
     }
 
-    /// The label attention.
-    pub fn head(&self) -> &LabelAttention {
-        &self.head
+    /// LAAT's or CAML's label attention over the whole note, where the model has it.
+    pub fn label_attention(&self) -> Option<&LabelAttention> {
+        self.head.label_attention()
+    }
+
+    /// The weights of label attention that have a row for each label.
+    pub(crate) fn label_vectors(&self) -> Option<LabelVectors<'_>> {
+        self.head.label_vectors()
     }
 
     /// Number of labels, Y.
@@ -89,33 +103,14 @@ impl PlmIcd {
         notes: &[T],
         specials: &SpecialTokens,
     ) -> Result<SegmentBatch, NnError> {
-        let config = self.encoder.config();
-        if specials.pad != config.pad_token_id {
-            return Err(NnError::Invalid(format!(
-                "the tokens are padded with {}, but the encoder's pad_token_id is {}",
-                specials.pad, config.pad_token_id
-            )));
-        }
-        let framed: Vec<Vec<i64>> = notes
-            .iter()
-            .map(|tokens| with_special_tokens(tokens.as_ref(), self.config.max_length, specials))
-            .collect();
-        for (note, tokens) in framed.iter().enumerate() {
-            if let Some(token) = tokens.iter().find(|&&token| !(0..config.vocab_size).contains(&token)) {
-                return Err(NnError::Invalid(format!(
-                    "note {note} of the batch has token {token}, but the encoder's vocabulary has {} tokens",
-                    config.vocab_size
-                )));
-            }
-        }
-        SegmentBatch::new(&framed, self.config.segment_length, specials.pad, self.config.padding, self.device)
+        self.layout.batch(notes, specials, self.device)
     }
 
     /// Logits [B,Y] without gradients and without dropout.
     pub fn logits(&self, batch: &SegmentBatch) -> Tensor {
         tch::no_grad(|| {
             let states = self.encoder.forward(&batch.ids, &batch.mask, &Dropout::off());
-            self.head.logits(&states.flatten(0, 1), &batch.spans, self.config.label_block)
+            self.head.logits(&states, batch, self.config.label_block)
         })
     }
 
@@ -134,14 +129,16 @@ impl PlmIcd {
         scale: f64,
         seed: u64,
     ) -> Result<f64, NnError> {
-        let states = self.encoder.forward(&batch.ids, &batch.mask, &Dropout::seeded(seed));
-        let pass = self.head.one_pass(
-            &states.detach().flatten(0, 1),
-            &batch.spans,
+        let dropout = Dropout::seeded(seed);
+        let states = self.encoder.forward(&batch.ids, &batch.mask, &dropout);
+        let pass = self.head.pass(
+            &states.detach(),
+            batch,
             truth.tensor(),
             self.config.loss,
             scale,
             self.config.label_block,
+            &dropout,
         )?;
         plmicd_torch::backward_with_gradient(&states, &pass.grad_states.view_as(&states))?;
         Ok(f64::try_from(pass.loss)?)
@@ -151,7 +148,7 @@ impl PlmIcd {
     /// against.
     pub fn loss_reference(&self, batch: &SegmentBatch, truth: &LabelTargets, dropout: &Dropout) -> Tensor {
         let states = self.encoder.forward(&batch.ids, &batch.mask, dropout);
-        let logits = self.head.logits_reference(&states.flatten(0, 1), &batch.spans);
+        let logits = self.head.logits_reference(&states, batch, dropout);
         self.config.loss.mean(&logits, truth.tensor())
     }
 }
@@ -159,11 +156,32 @@ impl PlmIcd {
 fn check(encoder: &EncoderConfig, config: &ModelConfig, num_labels: usize) -> Result<(), NnError> {
     encoder.check().map_err(NnError::Invalid)?;
     let longest = encoder.max_sequence_length();
+    if let Some((field, message)) = config.conflict() {
+        return Err(NnError::Invalid(format!("{field}: {message}")));
+    }
+    let whole = config.pooling == Pooling::Whole;
     let wrong = if num_labels == 0 {
         "a model needs at least one label".to_owned()
-    } else if config.segment_length == 0 || config.segment_length as i64 > longest {
+    } else if encoder.model_type == ModelType::Longformer && !whole {
+        format!(
+            "pooling = \"{}\" cuts notes, but a Longformer reads them whole: set pooling = \"whole\"",
+            config.pooling.as_str()
+        )
+    } else if encoder.model_type == ModelType::Longformer
+        && (config.segment_length == 0 || !config.segment_length.is_multiple_of(2))
+    {
+        format!(
+            "segment_length is {}, but as a Longformer's window it must be even: half of it lies on each side",
+            config.segment_length
+        )
+    } else if !whole && (config.segment_length == 0 || config.segment_length as i64 > longest) {
         format!(
             "segment_length is {}, but the encoder reads 1 to {longest} tokens at a time",
+            config.segment_length
+        )
+    } else if config.pooling.frames_segments() && config.segment_length < 3 {
+        format!(
+            "segment_length is {}, expected at least 3: a token between start and end token",
             config.segment_length
         )
     } else if config.max_length < 3 {

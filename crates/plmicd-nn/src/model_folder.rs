@@ -10,8 +10,8 @@ use tch::{Device, Tensor};
 
 use crate::weights::{Growth, Wanted, fill};
 use crate::{
-    EncoderConfig, LoadReport, ModelConfig, ModelType, NnError, PlmIcd, read_safetensors, read_torch_file,
-    write_safetensors,
+    Attention, EncoderConfig, LoadReport, ModelConfig, ModelType, NnError, PlmIcd, read_safetensors,
+    read_torch_file, write_safetensors,
 };
 
 pub(crate) const CONFIG: &str = "config.json";
@@ -52,8 +52,9 @@ impl PlmIcd {
         self.fill_from(folder, Wanted::Encoder, growth)
     }
 
-    /// A published PLM-ICD checkpoint: the number of labels is that of its `third_linear`. `config` must be the one it
-    /// was trained with.
+    /// A published PLM-ICD checkpoint: the number of labels is that of its `third_linear`, or of its `classifier` where
+    /// it has no label attention. `config` must be the one it was trained with; of that `config.json` says the mode
+    /// ([`ModelConfig::with_published_mode`]).
     pub fn from_published(
         folder: &Utf8Path,
         config: ModelConfig,
@@ -61,13 +62,15 @@ impl PlmIcd {
     ) -> Result<(PlmIcd, LoadReport), NnError> {
         let encoder_config = EncoderConfig::read(&folder.join(CONFIG))?;
         let (file, tensors) = read_weights(folder)?;
-        let num_labels = match tensors.get("third_linear.bias").map(Tensor::size).as_deref() {
+        let bias = match config.attention {
+            Attention::None => "classifier.bias",
+            _ => "third_linear.bias",
+        };
+        let num_labels = match tensors.get(bias).map(Tensor::size).as_deref() {
             Some(&[labels]) => labels as usize,
             _ => {
-                return Err(NnError::file(
-                    file,
-                    "has no third_linear.bias of one dimension: not a PLM-ICD model",
-                ));
+                let message = format!("has no {bias} of one dimension: not a PLM-ICD model");
+                return Err(NnError::file(file, message));
             }
         };
         let model = PlmIcd::new(&encoder_config, config, num_labels, 0, device)?;
@@ -108,14 +111,28 @@ impl PlmIcd {
         for stale in ["id2label", "label2id", "problem_type", "num_labels"] {
             fields.remove(stale);
         }
-        let architecture = match encoder.model_type {
-            ModelType::Bert => "BertForMultilabelClassification",
-            ModelType::Roberta => "RobertaForMultilabelClassification",
+        let family = match encoder.model_type {
+            ModelType::Bert => "Bert",
+            ModelType::Roberta => "Roberta",
+            ModelType::Longformer => "Longformer",
         };
+        // What the published code cannot load is an encoder with more to it.
+        let mode = self.config().published_mode(encoder.model_type);
+        let architecture = match mode {
+            Some(_) => format!("{family}ForMultilabelClassification"),
+            None => format!("{family}Model"),
+        };
+        if encoder.model_type == ModelType::Longformer {
+            let windows = vec![self.config().segment_length; encoder.num_hidden_layers.max(0) as usize];
+            fields.insert("attention_window".to_owned(), json!(windows));
+        }
         let section = Section { num_labels: self.num_labels(), config: self.config().clone() };
         let section = serde_json::to_value(section).map_err(|e| NnError::Invalid(e.to_string()))?;
         fields.insert("architectures".to_owned(), json!([architecture]));
-        fields.insert("model_mode".to_owned(), json!("laat"));
+        fields.remove("model_mode");
+        if let Some(mode) = mode {
+            fields.insert("model_mode".to_owned(), json!(mode));
+        }
         fields.insert(SECTION.to_owned(), section);
         Ok(sorted(Value::Object(fields.into_iter().collect())))
     }

@@ -9,7 +9,7 @@ pub struct NamedParameter {
     pub tensor: Tensor,
     /// Whether weight decay applies: not to biases and LayerNorm weights.
     pub decay: bool,
-    /// Whether it belongs to the label attention rather than to the encoder.
+    /// Whether it belongs to what stands above the encoder.
     pub is_head: bool,
 }
 
@@ -30,7 +30,9 @@ impl NamedParameter {
 pub(crate) enum Init {
     /// Normal with mean 0 and the store's standard deviation.
     Normal,
-    /// The same, with one row of zeros: that of the padding token.
+    /// Normal with mean 0 and this standard deviation.
+    NormalOf(f64),
+    /// The store's, with one row of zeros: that of the padding token.
     NormalWithZeroRow(i64),
     Zeros,
     Ones,
@@ -42,11 +44,13 @@ pub(crate) struct ParameterStore {
     seed: u64,
     standard_deviation: f64,
     device: Device,
+    /// Whether what is made belongs to the head, whatever the block that makes it says.
+    in_head: bool,
 }
 
 impl ParameterStore {
     pub fn new(seed: u64, standard_deviation: f64, device: Device) -> ParameterStore {
-        ParameterStore { parameters: Vec::new(), seed, standard_deviation, device }
+        ParameterStore { parameters: Vec::new(), seed, standard_deviation, device, in_head: false }
     }
 
     /// Makes an fp32 parameter. What is drawn depends on seed and name alone, not on the order or the device.
@@ -54,9 +58,10 @@ impl ParameterStore {
         let tensor = tch::no_grad(|| match init {
             Init::Zeros => Tensor::zeros(shape, (Kind::Float, self.device)),
             Init::Ones => Tensor::ones(shape, (Kind::Float, self.device)),
-            Init::Normal => self.draw(name, shape).to_device(self.device),
+            Init::Normal => self.draw(name, shape, self.standard_deviation).to_device(self.device),
+            Init::NormalOf(deviation) => self.draw(name, shape, deviation).to_device(self.device),
             Init::NormalWithZeroRow(row) => {
-                let drawn = self.draw(name, shape);
+                let drawn = self.draw(name, shape, self.standard_deviation);
                 let _ = drawn.get(row).zero_();
                 drawn.to_device(self.device)
             }
@@ -65,19 +70,26 @@ impl ParameterStore {
         self.parameters.push(NamedParameter {
             name: name.to_owned(),
             tensor: tensor.shallow_clone(),
-            decay: !["bias", "LayerNorm.weight", "layer_norm.weight"].iter().any(|part| name.contains(part)),
-            is_head,
+            decay: !["bias", "LayerNorm.weight", "layer_norm.weight", "layernorm.weight"]
+                .iter()
+                .any(|part| name.contains(part)),
+            is_head: is_head || self.in_head,
         });
         tensor
+    }
+
+    /// From here on everything belongs to the head: blocks that encoders are made of may then be used there.
+    pub fn enter_head(&mut self) {
+        self.in_head = true;
     }
 
     pub fn into_parameters(self) -> Vec<NamedParameter> {
         self.parameters
     }
 
-    fn draw(&self, name: &str, shape: &[i64]) -> Tensor {
+    fn draw(&self, name: &str, shape: &[i64], standard_deviation: f64) -> Tensor {
         let drawn = Tensor::empty(shape, (Kind::Float, Device::Cpu));
-        fill_normal(&drawn, 0.0, self.standard_deviation, derive_seed(self.seed, name, 0))
+        fill_normal(&drawn, 0.0, standard_deviation, derive_seed(self.seed, name, 0))
             .expect("an fp32 tensor on the CPU");
         drawn
     }

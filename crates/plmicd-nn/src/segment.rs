@@ -15,9 +15,16 @@ pub struct SpecialTokens {
     pub pad: i64,
 }
 
+impl SpecialTokens {
+    /// Number of tokens that frame a text.
+    pub fn framing(&self) -> usize {
+        usize::from(self.cls.is_some()) + usize::from(self.sep.is_some())
+    }
+}
+
 /// Frames a note's tokens with the start and end token, after cutting them so that all are at most `max_length`.
 pub fn with_special_tokens(tokens: &[i32], max_length: usize, specials: &SpecialTokens) -> Vec<i64> {
-    let framing = usize::from(specials.cls.is_some()) + usize::from(specials.sep.is_some());
+    let framing = specials.framing();
     let kept = &tokens[..tokens.len().min(max_length.saturating_sub(framing))];
     let mut framed = Vec::with_capacity(kept.len() + framing);
     framed.extend(specials.cls);
@@ -121,6 +128,19 @@ impl SegmentBatch {
     /// Number of notes, B.
     pub fn num_notes(&self) -> usize {
         self.spans.len()
+    }
+
+    /// Where each note's segments begin and how many they are.
+    pub(crate) fn segments_of_notes(&self) -> Vec<(i64, i64)> {
+        let mut ranges = vec![(0, 0); self.num_notes()];
+        for (segment, &note) in (0i64..).zip(&self.note_of_segment) {
+            let (start, count) = &mut ranges[note];
+            if *count == 0 {
+                *start = segment;
+            }
+            *count += 1;
+        }
+        ranges
     }
 
     /// Number of segments, N.

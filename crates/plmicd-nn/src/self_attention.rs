@@ -17,7 +17,7 @@ pub enum AttentionPath {
 }
 
 /// The lowest finite bf16: below it a mask would become minus infinity, and a row of padding alone NaN.
-const LOWEST_BF16: f64 = -3.389_531_389_251_535_5e38;
+pub(crate) const LOWEST_BF16: f64 = -3.389_531_389_251_535_5e38;
 
 /// Multi-head self-attention without its output layer (Vaswani et al. 2017, section 3.2.2).
 #[derive(Debug)]

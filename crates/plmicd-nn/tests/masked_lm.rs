@@ -129,7 +129,9 @@ fn reference_logits(model: &MaskedLm, batch: &MaskedBatch) -> Tensor {
             "cls.predictions.bias",
             "bert",
         ),
-        ModelType::Roberta => ("lm_head.dense", "lm_head.layer_norm", "lm_head.bias", "roberta"),
+        ModelType::Roberta | ModelType::Longformer => {
+            ("lm_head.dense", "lm_head.layer_norm", "lm_head.bias", "roberta")
+        }
     };
     let of = |name: &str, part: &str| &parameters[&format!("{name}.{part}")];
     let states = model.encoder().forward(&batch.ids, &batch.mask, &plmicd_torch::Dropout::off());

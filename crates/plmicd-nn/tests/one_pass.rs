@@ -110,7 +110,7 @@ fn inference_in_blocks_equals_the_reference() {
     let mut model = model(Padding::Mask, Projection::Tanh);
     let batch = model.batch(&notes(), &SPECIALS).unwrap();
     let states = model.encoder().forward(&batch.ids, &batch.mask, &Dropout::off()).flatten(0, 1);
-    let expected = model.head().logits_reference(&states, &batch.spans);
+    let expected = model.label_attention().unwrap().logits_reference(&states, &batch.spans);
     for block in [1, 4, 23, 100] {
         model.set_label_block(block);
         let logits = model.logits(&batch);

@@ -2,7 +2,7 @@
 
 use camino::{Utf8Path, Utf8PathBuf};
 use plmicd_data::{DataError, LabelSpace, SpecialTokens};
-use plmicd_nn::{NnError, PlmIcd, Precision, inference_batches};
+use plmicd_nn::{NnError, PlmIcd, Precision};
 use tch::Device;
 
 /// Why notes could not be scored. No message holds note text.
@@ -112,14 +112,13 @@ impl Scorer {
         batch_tokens: usize,
         mut after: impl FnMut(usize) -> bool,
     ) -> Result<Option<Vec<f32>>, ScoreError> {
-        let config = self.model.config();
-        let framing = usize::from(self.specials.cls.is_some()) + usize::from(self.specials.sep.is_some());
-        let length = |tokens: &T| (tokens.as_ref().len() + framing).min(config.max_length);
+        let layout = self.model.layout();
+        let length = |tokens: &T| layout.length(tokens.as_ref().len(), &self.specials);
         let lengths: Vec<usize> = notes.iter().map(length).collect();
         let num_labels = self.labels.len();
         let mut scores = vec![0.0; notes.len() * num_labels];
         let mut done = 0;
-        for batch in inference_batches(&lengths, config.segment_length, batch_tokens, config.padding) {
+        for batch in layout.inference_batches(&lengths, batch_tokens) {
             let tokens: Vec<&[i32]> = batch.iter().map(|&note| notes[note].as_ref()).collect();
             let rows = self.score_batch(&tokens, &batch)?;
             for (row, &note) in rows.chunks(num_labels).zip(&batch) {

@@ -12,6 +12,8 @@ use crate::NnError;
 pub enum ModelType {
     Bert,
     Roberta,
+    /// RoBERTa with a sliding window of attention.
+    Longformer,
 }
 
 impl ModelType {
@@ -20,9 +22,12 @@ impl ModelType {
         match self {
             ModelType::Bert => "bert",
             ModelType::Roberta => "roberta",
+            ModelType::Longformer => "longformer",
         }
     }
 }
+
+const SUPPORTED: &str = "\"bert\", \"roberta\" and \"longformer\"";
 
 /// The activation between the two layers of a feed-forward block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +57,7 @@ impl HiddenAct {
     }
 }
 
-/// An encoder as Hugging Face's `config.json` describes it (`model_type` bert or roberta). Fields that do not matter
+/// An encoder as Hugging Face's `config.json` describes it (`model_type` bert, roberta or longformer). Fields that do not matter
 /// here are kept and written back.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EncoderConfig {
@@ -65,7 +70,7 @@ pub struct EncoderConfig {
     pub hidden_act: HiddenAct,
     pub hidden_dropout_prob: f64,
     pub attention_probs_dropout_prob: f64,
-    /// Rows of the position table. RoBERTa uses none of its first `pad_token_id + 1` for tokens.
+    /// Rows of the position table. RoBERTa and Longformer use none of its first `pad_token_id + 1` for tokens.
     pub max_position_embeddings: i64,
     pub type_vocab_size: i64,
     /// Standard deviation of freshly drawn weights.
@@ -117,16 +122,16 @@ impl EncoderConfig {
         let model_type = match fields.take("model_type").as_ref().and_then(Value::as_str) {
             Some("bert") => ModelType::Bert,
             Some("roberta") => ModelType::Roberta,
+            Some("longformer") => ModelType::Longformer,
             Some(other) => {
-                return Err(format!(
-                    "model_type \"{other}\" is not supported; supported are \"bert\" and \"roberta\""
-                ));
+                return Err(format!("model_type \"{other}\" is not supported; supported are {SUPPORTED}"));
             }
-            None => return Err("model_type is missing; supported are \"bert\" and \"roberta\"".to_owned()),
+            None => return Err(format!("model_type is missing; supported are {SUPPORTED}")),
         };
         let (vocab_size, pad_token_id) = match model_type {
             ModelType::Bert => (30_522, 0),
             ModelType::Roberta => (50_265, 1),
+            ModelType::Longformer => (30_522, 1),
         };
         if let Some(kind) = fields.take("position_embedding_type")
             && kind != "absolute"
@@ -184,7 +189,9 @@ impl EncoderConfig {
     pub fn max_sequence_length(&self) -> i64 {
         match self.model_type {
             ModelType::Bert => self.max_position_embeddings,
-            ModelType::Roberta => self.max_position_embeddings - self.pad_token_id - 1,
+            ModelType::Roberta | ModelType::Longformer => {
+                self.max_position_embeddings - self.pad_token_id - 1
+            }
         }
     }
 
@@ -302,7 +309,7 @@ mod tests {
     #[test]
     fn wrong_fields_are_named() {
         for (text, expected) in [
-            (r#"{"model_type": "longformer"}"#, "\"longformer\" is not supported; supported are \"bert\""),
+            (r#"{"model_type": "deberta"}"#, "\"deberta\" is not supported; supported are \"bert\""),
             (r#"{}"#, "model_type is missing"),
             (r#"{"model_type": "bert", "hidden_size": "768"}"#, "hidden_size is \"768\""),
             (r#"{"model_type": "bert", "hidden_size": 770}"#, "not a multiple of num_attention_heads"),

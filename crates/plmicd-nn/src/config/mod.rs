@@ -2,6 +2,8 @@
 
 mod encoder;
 mod model;
+mod variants;
 
 pub use encoder::{EncoderConfig, HiddenAct, ModelType};
 pub use model::{MaskConstant, ModelConfig, Padding, Projection};
+pub use variants::{Attention, Pooling};

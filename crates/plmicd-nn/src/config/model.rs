@@ -2,6 +2,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Loss;
+use crate::config::{Attention, Pooling};
 
 /// Whether label attention sees the padding of a note's last segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -56,6 +57,12 @@ pub struct ModelConfig {
     pub segment_length: usize,
     /// Tokens of a note that are read, the start and end token included.
     pub max_length: usize,
+    /// What is done about notes longer than the encoder reads.
+    #[serde(skip_serializing_if = "is_default")]
+    pub pooling: Pooling,
+    /// What weighs the tokens of a note for each label.
+    #[serde(skip_serializing_if = "is_default")]
+    pub attention: Attention,
     /// Whether label attention sees padding.
     pub padding: Padding,
     /// What becomes of token states before they meet the label queries.
@@ -74,6 +81,8 @@ impl Default for ModelConfig {
         ModelConfig {
             segment_length: 128,
             max_length: 3072,
+            pooling: Pooling::default(),
+            attention: Attention::default(),
             padding: Padding::default(),
             projection: Projection::default(),
             mask_constant: MaskConstant::default(),
@@ -81,4 +90,9 @@ impl Default for ModelConfig {
             label_block: 512,
         }
     }
+}
+
+/// Left out of files where it says nothing new, so that a model of the first kind is written as ever.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }

@@ -14,6 +14,7 @@ use crate::precision::{Precision, widened};
 use crate::segment::Span;
 
 pub use one_pass::OnePass;
+pub(crate) use one_pass::blocks;
 
 /// The weights of the label attention.
 #[derive(Debug)]
@@ -66,6 +67,11 @@ impl LabelAttention {
         self.precision = precision;
     }
 
+    /// The number format of the matrix products.
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
+    }
+
     /// Number of labels, Y.
     pub fn num_labels(&self) -> i64 {
         self.bias.size()[0]
@@ -105,7 +111,8 @@ impl LabelAttention {
         Tensor::stack(&rows, 0)
     }
 
-    fn project(&self, states: &Tensor) -> Tensor {
+    /// `Z` [R,D], what the queries meet, of states [R,D].
+    pub(crate) fn project(&self, states: &Tensor) -> Tensor {
         match &self.first {
             Some(first) => {
                 let product = self.low(states).linear::<Tensor>(&self.low(first), None);

@@ -180,7 +180,7 @@ struct Note {
 }
 
 /// Starts and lengths of the blocks of labels.
-fn blocks(num_labels: i64, label_block: usize) -> impl Iterator<Item = (i64, i64)> {
+pub(crate) fn blocks(num_labels: i64, label_block: usize) -> impl Iterator<Item = (i64, i64)> {
     let step = label_block.max(1);
     (0..num_labels).step_by(step).map(move |start| (start, (num_labels - start).min(step as i64)))
 }

@@ -78,6 +78,7 @@ impl MaskedLm {
         let architecture = match config.model_type {
             ModelType::Bert => "BertForMaskedLM",
             ModelType::Roberta => "RobertaForMaskedLM",
+            ModelType::Longformer => "LongformerForMaskedLM",
         };
         fields.insert("architectures".to_owned(), json!([architecture]));
         fields.insert("tie_word_embeddings".to_owned(), json!(true));

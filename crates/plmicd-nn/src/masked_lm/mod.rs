@@ -67,6 +67,11 @@ impl MaskedLm {
     /// padding token's rows 0. The weights depend on `seed` alone.
     pub fn new(config: &EncoderConfig, seed: u64, device: Device) -> Result<MaskedLm, NnError> {
         config.check().map_err(NnError::Invalid)?;
+        if config.model_type == ModelType::Longformer {
+            let message =
+                "masked language modelling is for \"bert\" and \"roberta\" encoders, not \"longformer\"";
+            return Err(NnError::Invalid(message.to_owned()));
+        }
         let mut store = ParameterStore::new(seed, config.initializer_range, device);
         // No sequence is all padding, so which constant hides padding makes no difference.
         let encoder = Encoder::new(&mut store, config, MaskConstant::Modern);
@@ -181,7 +186,7 @@ impl Head {
             // RoBERTa's head knows no other activation, whatever its layers use.
             activation: match config.model_type {
                 ModelType::Bert => config.hidden_act,
-                ModelType::Roberta => HiddenAct::Gelu,
+                ModelType::Roberta | ModelType::Longformer => HiddenAct::Gelu,
             },
             norm: LayerNorm::new(store, names.norm, size, epsilon),
             bias: store.add(names.bias, &[config.vocab_size], Init::Zeros, false),
@@ -218,7 +223,7 @@ fn names(model_type: ModelType) -> Names {
             bias: "cls.predictions.bias",
             decoder: "cls.predictions.decoder",
         },
-        ModelType::Roberta => Names {
+        ModelType::Roberta | ModelType::Longformer => Names {
             dense: "lm_head.dense",
             norm: "lm_head.layer_norm",
             bias: "lm_head.bias",

@@ -83,7 +83,10 @@ pub(crate) fn fill(
         }
         match found.remove(&parameter.name) {
             None => {
-                fatal.insert(parameter.name.clone());
+                // Many encoders are published without the pooler that few models read.
+                if wanted == Wanted::Everything || !parameter.name.contains(".pooler.") {
+                    fatal.insert(parameter.name.clone());
+                }
                 report.missing.push(parameter.name.clone());
             }
             Some((_, tensor)) if tensor.size() != parameter.tensor.size() => {
@@ -118,7 +121,7 @@ pub(crate) fn published_name(name: &str, model_type: ModelType) -> String {
             None => name.to_owned(),
         },
     };
-    if name.starts_with("embeddings.") || name.starts_with("encoder.") {
+    if ["embeddings.", "encoder.", "pooler."].iter().any(|part| name.starts_with(part)) {
         return format!("{model_type}.{name}");
     }
     name

@@ -1,0 +1,70 @@
+use plmicd_torch::Dropout;
+use tch::Tensor;
+
+use crate::config::{EncoderConfig, ModelConfig, ModelType};
+use crate::encoder::Encoder;
+use crate::longformer::Longformer;
+use crate::parameters::ParameterStore;
+use crate::{AttentionPath, Precision};
+
+/// The encoder of a model, of either kind.
+#[derive(Debug)]
+pub enum NoteEncoder {
+    /// BERT or RoBERTa.
+    Transformer(Encoder),
+    /// Longformer, whose window is the model's `segment_length`.
+    Longformer(Longformer),
+}
+
+impl NoteEncoder {
+    pub(crate) fn new(store: &mut ParameterStore, encoder: &EncoderConfig, config: &ModelConfig) -> Self {
+        match encoder.model_type {
+            ModelType::Bert | ModelType::Roberta => {
+                NoteEncoder::Transformer(Encoder::new(store, encoder, config.mask_constant))
+            }
+            ModelType::Longformer => {
+                NoteEncoder::Longformer(Longformer::new(store, encoder, config.segment_length as i64))
+            }
+        }
+    }
+
+    /// What it was built from.
+    pub fn config(&self) -> &EncoderConfig {
+        match self {
+            NoteEncoder::Transformer(encoder) => encoder.config(),
+            NoteEncoder::Longformer(encoder) => encoder.config(),
+        }
+    }
+
+    /// Chooses how self-attention is computed.
+    pub fn set_attention_path(&mut self, path: AttentionPath) {
+        match self {
+            NoteEncoder::Transformer(encoder) => encoder.set_attention_path(path),
+            NoteEncoder::Longformer(encoder) => encoder.set_attention_path(path),
+        }
+    }
+
+    /// Chooses the number format of the layers' matrix products. States between layers stay fp32.
+    pub fn set_precision(&mut self, precision: Precision) {
+        match self {
+            NoteEncoder::Transformer(encoder) => encoder.set_precision(precision),
+            NoteEncoder::Longformer(encoder) => encoder.set_precision(precision),
+        }
+    }
+
+    /// Last-layer states [N,C,D] of token ids `ids` [N,C] (i64), of which those with `mask` [N,C] 0 are padding.
+    pub fn forward(&self, ids: &Tensor, mask: &Tensor, dropout: &Dropout) -> Tensor {
+        match self {
+            NoteEncoder::Transformer(encoder) => encoder.forward(ids, mask, dropout),
+            NoteEncoder::Longformer(encoder) => encoder.forward(ids, mask, dropout),
+        }
+    }
+
+    /// The embeddings and the states after each layer, `num_hidden_layers + 1` tensors [N,C,D], without dropout.
+    pub fn hidden_states(&self, ids: &Tensor, mask: &Tensor) -> Vec<Tensor> {
+        match self {
+            NoteEncoder::Transformer(encoder) => encoder.hidden_states(ids, mask),
+            NoteEncoder::Longformer(encoder) => encoder.hidden_states(ids, mask),
+        }
+    }
+}
