@@ -124,10 +124,10 @@ fn pool(
 ) -> (Tensor, Tensor) {
     let mut scores = widened(queries.matmul(&keys.transpose(1, 2)));
     if scale != 1.0 {
-        scores = scores / scale;
+        scores /= scale;
     }
     if let Some(mask) = mask {
-        scores = scores + mask;
+        scores += mask;
     }
     let attention = scores.softmax(-1, None);
     let pooled = widened(attention.to_kind(values.kind()).matmul(values));
@@ -281,7 +281,7 @@ impl Pass<'_> {
             let grad_attention = widened(grad_pooled.matmul(&note.values.transpose(1, 2)));
             let mut grad_scores = (grad_attention - inner) * &attention;
             if scale != 1.0 {
-                grad_scores = grad_scores / scale;
+                grad_scores /= scale;
             }
             let grad_scores = low(&grad_scores);
             let by_segment = widened(grad_scores.matmul(&note.keys));
