@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use camino::{Utf8Path, Utf8PathBuf};
 use plmicd_artifact::Digest;
 use plmicd_data::{CodeSystem, Label, LabelSpace, Scores, ShardWriter, SpecialTokens, Split, TokenizedNote};
-use plmicd_nn::{EncoderConfig, ModelConfig, Padding, PlmIcd};
+use plmicd_nn::{Attention, EncoderConfig, ModelConfig, ModelType, Padding, PlmIcd, Pooling};
 use plmicd_pipeline::{
     Event, EventSink, Input, Interrupt, NoEvents, Runtime, Stage, StageContext, StageError,
 };
@@ -196,4 +196,52 @@ fn an_interrupt_stops_it() {
     let interrupt = Interrupt::default();
     let stopped = place.run(&PredictConfig::default(), &Stopper(interrupt.clone()), interrupt);
     assert!(matches!(stopped, Err(StageError::Interrupted)));
+}
+
+#[test]
+fn every_pooling_scores_a_note_alike_alone_and_among_others() {
+    use Attention::{BertXml, Cross, Laat, None};
+    for (family, pooling, attention) in [
+        (ModelType::Bert, Pooling::SegmentMax, BertXml),
+        (ModelType::Bert, Pooling::ClsMean, None),
+        (ModelType::Roberta, Pooling::ClsMax, None),
+        (ModelType::Bert, Pooling::Hierarchical, None),
+        (ModelType::Bert, Pooling::Whole, Cross),
+        (ModelType::Longformer, Pooling::Whole, Laat),
+    ] {
+        let case = format!("{family} {pooling:?} {attention:?}");
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let folder = Utf8Path::from_path(dir.path()).expect("UTF-8");
+        labels(CODES).write(&folder.join(LabelSpace::FILE)).expect("written");
+        SPECIALS.write(&folder.join(SpecialTokens::FILE)).expect("written");
+        let encoder = EncoderConfig {
+            model_type: family,
+            initializer_range: 0.2,
+            ..EncoderConfig::small(VOCABULARY as i64, 16, 2, 2)
+        };
+        let config = ModelConfig {
+            segment_length: 16,
+            max_length: 64,
+            pooling,
+            attention,
+            padding: Padding::Mask,
+            ..ModelConfig::default()
+        };
+        let fresh = PlmIcd::new(&encoder, config, CODES, 1, Device::Cpu).expect("a model");
+        fresh.save(folder).expect("saved");
+
+        let scorer = Scorer::load(folder, Device::Cpu).expect("loads");
+        // Some are longer than what is read, one is empty.
+        let notes: Vec<Vec<i32>> = (0..40).map(|i| note(i).tokens).collect();
+        let together = scorer.score_notes(&notes, 200, |_| true).expect("scored").expect("not stopped");
+        for (tokens, row) in notes.iter().zip(together.chunks(CODES)) {
+            let alone = scorer.score_note(tokens).expect("scored");
+            for (a, b) in alone.iter().zip(row) {
+                assert!((a - b).abs() < 1e-5, "{case}, {} tokens: {a} and {b}", tokens.len());
+            }
+        }
+        let distinct: std::collections::BTreeSet<u32> =
+            together.iter().map(|score| score.to_bits()).collect();
+        assert!(distinct.len() > 40, "{case}: {} scores", distinct.len());
+    }
 }

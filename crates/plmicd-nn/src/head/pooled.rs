@@ -278,22 +278,29 @@ impl Pass<'_> {
             let grad_pooled = pooled.grad();
             let inner = (&grad_pooled * pooled.detach()).sum_dim_intlist(-1, true, None);
             let grad_pooled = low(&grad_pooled);
-            let grad_attention = widened(grad_pooled.matmul(&note.values.transpose(1, 2)));
-            let mut grad_scores = (grad_attention - inner) * &attention;
+            // dS = A (dA - rowsum(dM M)), in the place of dA.
+            let mut grad_scores = widened(grad_pooled.matmul(&note.values.transpose(1, 2)));
+            let _ = grad_scores.g_sub_(&inner).g_mul_(&attention);
             if scale != 1.0 {
                 grad_scores /= scale;
             }
             let grad_scores = low(&grad_scores);
             let by_segment = widened(grad_scores.matmul(&note.keys));
             let _ = block(&self.grad_queries).g_add_(&by_segment.sum_dim_intlist(0, false, None));
-            let _ =
-                note.grad_keys.shallow_clone().g_add_(&widened(grad_scores.transpose(1, 2).matmul(&queries)));
-            let _ = note
-                .grad_values
-                .shallow_clone()
-                .g_add_(&widened(low(&attention).transpose(1, 2).matmul(&grad_pooled)));
+            let queries = queries.unsqueeze(0).expand([grad_scores.size()[0], -1, -1], false);
+            self.add_products(&note.grad_keys, &grad_scores.transpose(1, 2), &queries);
+            self.add_products(&note.grad_values, &low(&attention).transpose(1, 2), &grad_pooled);
         });
         Ok(sum)
+    }
+
+    /// `sum += a b` segment by segment, with `sum` in fp32 whatever the product is computed in.
+    fn add_products(&self, sum: &Tensor, a: &Tensor, b: &Tensor) {
+        let mut sum = sum.shallow_clone();
+        let _ = match self.head.precision() {
+            Precision::Fp32 => sum.baddbmm_(a, b),
+            Precision::Bf16 => sum.g_add_(&a.matmul(b)),
+        };
     }
 }
 
