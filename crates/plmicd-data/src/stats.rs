@@ -61,6 +61,9 @@ pub struct CorpusStats {
     pub labels_by_system: BTreeMap<CodeSystem, u64>,
     /// Labels without a description of their own or of an ancestor.
     pub labels_without_description: u64,
+    /// Labels that have no description of their own and took that of a related code.
+    #[serde(default)]
+    pub labels_described_by_relative: u64,
     /// Subjects with notes in more than one split. 0 unless given splits leak.
     #[serde(default)]
     pub leaking_subjects: u64,

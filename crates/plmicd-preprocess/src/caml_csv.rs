@@ -7,7 +7,7 @@ use plmicd_data::{Split, kind};
 use plmicd_pipeline::{BadInput, StageContext, StageError};
 
 use crate::codes::icd9_system;
-use crate::config::{Compat, PreprocessConfig, Splits};
+use crate::config::{Compat, PreprocessConfig};
 use crate::corpus::{CodeBook, CodeId, Corpus, DraftNote, Exclusions};
 use crate::descriptions::Descriptions;
 use crate::encoding::mend;
@@ -134,7 +134,7 @@ pub fn read(
             notes.push(DraftNote {
                 subject_id: name(SUBJECT).unwrap_or_else(|| note_id.clone()),
                 note_id,
-                split: (config.splits == Splits::Published || config.splits == Splits::Caml).then_some(split),
+                split: (!config.splits.are_made()).then_some(split),
                 codes: of_note,
                 pieces: vec![spill.push(&text)?],
                 words,

@@ -13,19 +13,20 @@ use crate::codes::format_code;
 use crate::config::{Language, PreprocessConfig, Splits};
 use crate::corpus::{CodeBook, CodeId, Corpus, DraftNote, Exclusions};
 use crate::descriptions::Descriptions;
+use crate::encoding::mend;
 use crate::spill::SpillWriter;
 use crate::text::count_words;
 
 /// Reads the source in `dir`. A document is its own subject.
 ///
 /// # Errors
-/// A folder or file is missing, is not UTF-8, or has a line that is not `ID<TAB>code`; a document in two splits.
+/// A folder or file is missing, a file of codes is not UTF-8 or has a line that is not `ID<TAB>code`; a document in two splits.
 pub fn read(
     config: &PreprocessConfig,
     dir: &Utf8Path,
     context: &StageContext<'_>,
 ) -> Result<Corpus, StageError> {
-    if config.splits == Splits::Caml {
+    if config.splits.are_camls() {
         return Err(BadInput::new(
             dir,
             "splits = \"caml\" is for mimic3 sources; codiesp has splits of its own",
@@ -38,6 +39,7 @@ pub fn read(
     let mut exclusions = Exclusions::default();
     let mut spill = SpillWriter::create(context.work_dir())?;
     let (mut repeated, mut empty) = (0, 0);
+    let (mut mended_bytes, mut mended_texts) = (0, 0);
     let mut without_text: BTreeMap<String, ()> = BTreeMap::new();
     let mut seen: HashMap<String, Split> = HashMap::new();
     for split in Split::ALL {
@@ -59,7 +61,10 @@ pub fn read(
             if let Some(other) = seen.insert(id.clone(), split) {
                 return Err(BadInput::new(path, format!("this document is also in {other}")).into());
             }
-            let text = config.text_rules().apply(&read_utf8(path)?);
+            let (text, mended) = mend(without_mark(fs::read(path)?));
+            mended_bytes += mended;
+            mended_texts += u64::from(mended > 0);
+            let text = config.text_rules().apply(&text);
             let words = count_words(&text);
             let document_codes = of_document.remove(id).unwrap_or_default();
             if words == 0 {
@@ -80,6 +85,12 @@ pub fn read(
     exclusions.add(repeated, "lines", "repeating a code of the same document");
     exclusions.add(without_text.len() as u64, "documents", "with codes but without a text");
     exclusions.add(empty, "documents", "empty after cleaning");
+    if mended_bytes > 0 {
+        context.warn(format!(
+            "{mended_bytes} bytes in {mended_texts} texts are not UTF-8; they were read as Windows-1252"
+        ));
+        exclusions.add(mended_bytes, "bytes", "mended: not UTF-8, read as Windows-1252");
+    }
     let spill = spill.finish()?;
     Ok(Corpus {
         source: kind::CODIESP,
@@ -147,17 +158,20 @@ fn read_codes(
     Ok(repeated)
 }
 
-/// A whole text file, without its byte order mark.
+/// A whole file of codes, without its byte order mark.
 fn read_utf8(path: &Utf8Path) -> Result<String, StageError> {
-    let text = String::from_utf8(fs::read(path)?).map_err(|error| {
+    String::from_utf8(without_mark(fs::read(path)?)).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let line = error.as_bytes()[..valid].iter().filter(|&&b| b == b'\n').count() as u64 + 1;
-        BadInput::new(path, "not UTF-8").line(line)
-    })?;
-    Ok(match text.strip_prefix('\u{feff}') {
-        Some(rest) => rest.to_owned(),
-        None => text,
+        BadInput::new(path, "not UTF-8").line(line).into()
     })
+}
+
+fn without_mark(mut bytes: Vec<u8>) -> Vec<u8> {
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        bytes.drain(..3);
+    }
+    bytes
 }
 
 fn missing(path: &Utf8Path, message: &str) -> StageError {

@@ -20,8 +20,8 @@ pub struct PreprocessConfig {
     pub codes: CodeKinds,
     /// Codes on fewer notes than this are left out (10 in the corpora of Edin et al. 2023).
     pub min_code_frequency: u64,
-    /// `published`: the source's own splits (CAML's id lists for `mimic3`, the folders of `codiesp`). `caml`: CAML's
-    /// lists. `random`: by subject, so that no patient is on two sides. `stratified`: the same, and every code is spread
+    /// `published`: the source's own splits (CAML's id lists for `mimic3`, lists that lie beside a `mimic4` source, the
+    /// folders of `codiesp`). `caml`: CAML's lists. `caml-50`: CAML's lists of the admissions with the 50 codes. `random`: by subject, so that no patient is on two sides. `stratified`: the same, and every code is spread
     /// over the splits in their proportions (iterative stratification, Sechidis et al. 2011).
     pub splits: Splits,
     /// Share of the notes in the dev split of `splits = "random"` and `"stratified"`.
@@ -129,6 +129,9 @@ pub enum Splits {
     Published,
     /// CAML's lists of admission ids.
     Caml,
+    /// CAML's lists of the admissions with the 50 codes.
+    #[serde(rename = "caml-50")]
+    Caml50,
     /// By subject, seeded.
     Random,
     /// By subject, seeded, with every code spread over the splits.
@@ -139,6 +142,11 @@ impl Splits {
     /// Whether the splits are made here, whatever the source says.
     pub fn are_made(self) -> bool {
         matches!(self, Self::Random | Self::Stratified)
+    }
+
+    /// Whether CAML's lists are asked for by name.
+    pub fn are_camls(self) -> bool {
+        matches!(self, Self::Caml | Self::Caml50)
     }
 }
 
@@ -219,6 +227,10 @@ impl PreprocessConfig {
                 if !same {
                     issues.push(ConfigIssue::new(path, "with compat = \"caml\" it stays at its default"));
                 }
+            }
+            if self.caml_files && self.splits == Splits::Caml50 {
+                issues
+                    .push(ConfigIssue::new("caml_files", "needs the lists of all codes: splits = \"caml\""));
             }
         } else if self.caml_files {
             issues.push(ConfigIssue::new("caml_files", "needs compat = \"caml\""));

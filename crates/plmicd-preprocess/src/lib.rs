@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `config` | what can be set |
 //! | `mimic3`, `mimic4`, `mimic2`, `codiesp`, `caml_csv`, `own` | reading of each source |
-//! | `mimic3::caml`, `mimic3::caml_files` | `compat = "caml"`: the published scripts' reading of codes, and their files |
+//! | `mimic3::caml`, `mimic3::columns`, `mimic3::caml_files` | `compat = "caml"`: the published scripts' reading of codes, and their files |
 //! | `table`, `feed` | delimited tables with located errors |
 //! | `encoding` | Windows-1252 bytes in UTF-8 |
 //! | `text` | the published cleaning rules, Python's character classes |
@@ -50,7 +50,8 @@ mod write;
 
 pub use codes::format_code;
 pub use config::{CodeKinds, CodeLevel, Cohort, Compat, IcdVersion, Language, PreprocessConfig, Splits};
-pub use mimic3::caml::{caml_code, caml_float};
+pub use mimic3::caml::caml_code;
+pub use mimic3::columns::float as caml_float;
 pub use own::TableColumns;
 pub use stage::Preprocess;
 pub use text::{Deidentified, TextCleaning};

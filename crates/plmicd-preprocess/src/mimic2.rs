@@ -11,7 +11,7 @@ use plmicd_pipeline::{BadInput, StageContext, StageError};
 use rayon::prelude::*;
 
 use crate::codes::format_code;
-use crate::config::{PreprocessConfig, Splits};
+use crate::config::PreprocessConfig;
 use crate::corpus::{CodeBook, CodeId, Corpus, DraftNote, Exclusions};
 use crate::descriptions::Descriptions;
 use crate::spill::SpillWriter;
@@ -257,7 +257,7 @@ fn without_brackets(text: &str) -> String {
 }
 
 fn read_lists(dir: &Utf8Path, config: &PreprocessConfig) -> Result<HashMap<u64, Split>, StageError> {
-    if config.splits == Splits::Caml {
+    if config.splits.are_camls() {
         return Err(BadInput::new(dir, "splits = \"caml\" is for mimic3 sources")
             .hint("\"published\" reads training_indices.data and testing_indices.data")
             .into());

@@ -1,23 +1,28 @@
 //! Source `mimic4`: MIMIC-IV's modules `hosp` (codes) and `note` (discharge summaries), in one edition of the ICD.
 //!
 //! The tables lie in the folder itself or, as downloaded, in its folders `hosp` and `note`. Notes and codes are
-//! joined as for MIMIC-III (Edin et al. 2023); the released data name no splits.
+//! joined as for MIMIC-III (Edin et al. 2023); the released data name no splits, lists that studies publish can be put
+//! beside them.
 
 use camino::{Utf8Path, Utf8PathBuf};
 use plmicd_data::{CodeSystem, kind};
 use plmicd_pipeline::{BadInput, StageContext, StageError};
 
-use crate::config::{IcdVersion, PreprocessConfig};
+use crate::config::{IcdVersion, PreprocessConfig, Splits};
 use crate::corpus::{Corpus, DraftNote, Exclusions};
 use crate::descriptions::Descriptions;
 use crate::mimic3::codes::CodeRows;
-use crate::mimic3::notes::{Layout, NoteTable};
+use crate::mimic3::notes::{Keep, Layout, NoteTable};
 use crate::mimic3::one_subject_each;
+use crate::splits;
 use crate::table::{self, Table};
 use crate::text::TextRules;
 
 /// Table of notes.
 pub const NOTES: &str = "discharge";
+
+/// Folder of lists of admissions, where there are any.
+pub const LISTS: &str = "splits";
 
 const CODES: [&str; 5] = ["subject_id", "hadm_id", "seq_num", "icd_code", "icd_version"];
 
@@ -31,11 +36,18 @@ pub fn read(
     dir: &Utf8Path,
     context: &StageContext<'_>,
 ) -> Result<Corpus, StageError> {
-    if !config.splits.are_made() {
-        return Err(BadInput::new(dir, "a mimic4 source has no splits of its own")
-            .hint("use splits = \"stratified\" (as Edin et al. 2023) or \"random\"")
-            .into());
-    }
+    let lists = match config.splits {
+        Splits::Random | Splits::Stratified => None,
+        Splits::Published if dir.join(LISTS).is_dir() => Some(splits::read_lists(&dir.join(LISTS))?),
+        _ => {
+            return Err(BadInput::new(dir, "a mimic4 source has no splits of its own")
+                .hint(
+                    "use splits = \"stratified\" (as Edin et al. 2023) or \"random\"; or put published lists of \
+                     admissions into its folder `splits`, as for mimic3",
+                )
+                .into());
+        }
+    };
     let mut exclusions = Exclusions::default();
     let note_path = locate(dir, NOTES)?;
     let note_table = NoteTable::open(&note_path, Layout::Discharge)?;
@@ -79,7 +91,7 @@ pub fn read(
         }
     }
     let rules = TextRules { blanks: true, ..config.text_rules() };
-    let (admissions, spill) = note_table.read(rules, false, context, &mut exclusions)?;
+    let (admissions, spill) = note_table.read(rules, Keep::default(), context, &mut exclusions)?;
     if admissions.is_empty() {
         let message = format!("no discharge summary to read ({})", exclusions.sentence());
         return Err(BadInput::new(&note_path, message).into());
@@ -87,18 +99,21 @@ pub fn read(
     one_subject_each(&admissions, &note_path)?;
 
     let (mut by_admission, codes) = code_rows.group(&mut exclusions);
-    let notes = admissions
+    let mut notes: Vec<DraftNote> = admissions
         .into_iter()
         .map(|admission| DraftNote {
             note_id: admission.admission.to_string(),
             subject_id: admission.subject.to_string(),
-            split: None,
+            split: lists.as_ref().and_then(|lists| lists.get(&admission.admission).copied()),
             codes: by_admission.remove(&(admission.subject, admission.admission)).unwrap_or_default(),
             pieces: admission.pieces,
             words: admission.words,
         })
         .collect();
     exclusions.add(by_admission.len() as u64, "admissions", "with codes but without a discharge summary");
+    if let Some(lists) = &lists {
+        splits::keep_listed(&mut notes, lists, &dir.join(LISTS), &mut exclusions)?;
+    }
     Ok(Corpus { source: kind::MIMIC4, notes, codes, spill, descriptions, exclusions })
 }
 

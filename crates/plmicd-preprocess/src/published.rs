@@ -4,14 +4,19 @@ use plmicd_data::{CorpusStats, PublishedCount, Split, kind};
 
 use crate::config::{CodeKinds, CodeLevel, Cohort, Compat, IcdVersion, PreprocessConfig, Splits};
 
-/// The published counts that apply to a cohort.
-fn known(config: &PreprocessConfig, source: &str) -> Vec<(&'static str, u64)> {
+/// The published counts that apply to a cohort; `list`: how many labels are given as a list.
+fn known(config: &PreprocessConfig, list: Option<usize>, source: &str) -> Vec<(&'static str, u64)> {
     let given = matches!(config.splits, Splits::Published | Splits::Caml);
     let everything = config.codes == CodeKinds::All && config.code_level == CodeLevel::Full;
     let (caml, rare) = (config.compat == Compat::Caml, config.min_code_frequency == 1);
     let top_50 = config.cohort == Cohort::Top && config.top_codes == 50;
     match source {
         _ if !everything => Vec::new(),
+        // The 50 codes of CAML on its admissions, codes read as text (Edin et al. 2023).
+        kind::MIMIC3 if list == Some(50) && config.splits == Splits::Caml50 && !caml => {
+            vec![("train notes", 8066), ("dev notes", 1573), ("test notes", 1729), ("labels", 50)]
+        }
+        _ if list.is_some() => Vec::new(),
         // Mullenbach et al. 2018; as counted by Edin et al. 2023 and by runs of both ways of reading.
         kind::MIMIC3 if given && rare && config.cohort == Cohort::Full => {
             let mut counts = vec![("train notes", 47_719), ("dev notes", 1631), ("test notes", 3372)];
@@ -30,7 +35,7 @@ fn known(config: &PreprocessConfig, source: &str) -> Vec<(&'static str, u64)> {
             }
             counts
         }
-        kind::MIMIC3 if given && caml && top_50 => vec![
+        kind::MIMIC3 if !config.splits.are_made() && caml && top_50 => vec![
             ("train notes", 8066),
             ("dev notes", 1573),
             ("test notes", 1729),
@@ -39,7 +44,11 @@ fn known(config: &PreprocessConfig, source: &str) -> Vec<(&'static str, u64)> {
             ("dev codes", 9283),
             ("test codes", 10_477),
         ],
-        kind::MIMIC3 if !given && config.cohort == Cohort::Full && config.min_code_frequency == 10 => {
+        kind::MIMIC3
+            if config.splits.are_made()
+                && config.cohort == Cohort::Full
+                && config.min_code_frequency == 10 =>
+        {
             vec![("notes", 52_712), ("labels", 3681)]
         }
         kind::MIMIC2 if given && rare && config.cohort == Cohort::Full => {
@@ -55,8 +64,8 @@ fn known(config: &PreprocessConfig, source: &str) -> Vec<(&'static str, u64)> {
     }
 }
 
-/// Published counts beside ours.
-pub fn compare(config: &PreprocessConfig, stats: &CorpusStats) -> Vec<PublishedCount> {
+/// Published counts beside ours; `list`: how many labels are given as a list, where they are.
+pub fn compare(config: &PreprocessConfig, list: Option<usize>, stats: &CorpusStats) -> Vec<PublishedCount> {
     let found = |quantity: &str| -> u64 {
         let of = |name: &str| {
             let split = Split::ALL.into_iter().find(|split| split.as_str() == name);
@@ -71,7 +80,7 @@ pub fn compare(config: &PreprocessConfig, stats: &CorpusStats) -> Vec<PublishedC
             _ => 0,
         }
     };
-    known(config, &stats.source)
+    known(config, list, &stats.source)
         .into_iter()
         .map(|(quantity, published)| PublishedCount {
             quantity: quantity.to_owned(),
@@ -109,7 +118,7 @@ mod tests {
             labels: 8929,
             ..CorpusStats::default()
         };
-        let found: Vec<(String, u64)> = compare(&PreprocessConfig::default(), &stats)
+        let found: Vec<(String, u64)> = compare(&PreprocessConfig::default(), None, &stats)
             .into_iter()
             .map(|count| (count.quantity, count.found))
             .collect();
@@ -127,12 +136,18 @@ mod tests {
         ];
         assert_eq!(found, wanted.map(|(name, count)| (name.to_owned(), count)));
         let chapters = PreprocessConfig { code_level: CodeLevel::Chapter, ..PreprocessConfig::default() };
-        assert!(compare(&chapters, &stats).is_empty());
+        assert!(compare(&chapters, None, &stats).is_empty());
         let clean = PreprocessConfig {
             splits: Splits::Stratified,
             min_code_frequency: 10,
             ..PreprocessConfig::default()
         };
-        assert_eq!(compare(&clean, &stats).iter().map(|c| c.found).collect::<Vec<_>>(), [15, 8929]);
+        assert_eq!(compare(&clean, None, &stats).iter().map(|c| c.found).collect::<Vec<_>>(), [15, 8929]);
+        let listed = |splits, list| {
+            let config = PreprocessConfig { splits, ..PreprocessConfig::default() };
+            compare(&config, Some(list), &stats).into_iter().map(|c| c.published).collect::<Vec<_>>()
+        };
+        assert_eq!(listed(Splits::Caml50, 50), [8066, 1573, 1729, 50]);
+        assert!(listed(Splits::Caml50, 49).is_empty() && listed(Splits::Caml, 8929).is_empty());
     }
 }

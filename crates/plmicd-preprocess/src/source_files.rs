@@ -34,12 +34,18 @@ pub fn mimic3_files(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
     if !files.iter().any(|(name, _)| name.to_ascii_uppercase().contains("S_ICD.")) {
         return Err(missing(dir, "DIAGNOSES_ICD"));
     }
-    let lists = dir.join("splits");
-    if lists.is_dir() {
-        let found = entries(&lists)?.into_iter().filter(|(name, _)| name.ends_with(".csv"));
-        files.extend(found.map(|(name, path)| (format!("splits/{name}"), path)));
-    }
+    files.extend(lists(dir)?);
     Ok(files)
+}
+
+/// Lists of admissions in the folder `splits`, where there is one.
+fn lists(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
+    let folder = dir.join(mimic4::LISTS);
+    if !folder.is_dir() {
+        return Ok(SourceFiles::new());
+    }
+    let found = entries(&folder)?.into_iter().filter(|(name, _)| name.ends_with(".csv"));
+    Ok(found.map(|(name, path)| (format!("{}/{name}", mimic4::LISTS), path)).collect())
 }
 
 fn missing(dir: &Utf8Path, name: &str) -> BadInput {
@@ -75,6 +81,7 @@ pub fn mimic4_files(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
     for name in ["d_icd_diagnoses", "d_icd_procedures"] {
         add_mimic4(dir, name, &mut files)?;
     }
+    files.extend(lists(dir)?);
     Ok(files)
 }
 

@@ -9,7 +9,8 @@ use plmicd_pipeline::{BadInput, StageError};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::corpus::DraftNote;
+use crate::cohort::drop_notes;
+use crate::corpus::{DraftNote, Exclusions};
 
 /// Keeps the stream of random splits apart from any other use of the same seed.
 const PURPOSE: u64 = 0x73_70_6c_69_74_73;
@@ -89,6 +90,14 @@ pub fn read_lists(dir: &Utf8Path) -> Result<HashMap<u64, Split>, StageError> {
     read_named(dir, list_name)
 }
 
+/// Reads CAML's lists of the admissions with the 50 codes, `train_50_hadm_ids.csv` and so on.
+///
+/// # Errors
+/// As [`read_lists`].
+pub fn read_lists_of_50(dir: &Utf8Path) -> Result<HashMap<u64, Split>, StageError> {
+    read_named(dir, |split| format!("{split}_50_hadm_ids.csv"))
+}
+
 /// Reads the lists of the admissions with frequent codes, such as `train_50_hadm_ids.csv`; `None` if there are none.
 ///
 /// # Errors
@@ -101,6 +110,28 @@ pub fn read_top_lists(dir: &Utf8Path, codes: usize) -> Result<Option<HashMap<u64
     read_named(dir, name).map(Some)
 }
 
+/// Leaves out the notes that are in no list, and counts ids without a note.
+///
+/// # Errors
+/// None is left.
+pub fn keep_listed(
+    notes: &mut Vec<DraftNote>,
+    lists: &HashMap<u64, Split>,
+    dir: &Utf8Path,
+    exclusions: &mut Exclusions,
+) -> Result<(), StageError> {
+    let listed = notes.iter().filter(|note| note.split.is_some()).count();
+    let without = (lists.len() - listed) as u64;
+    exclusions.add(without, "ids", "in a split list but without a discharge summary");
+    drop_notes(notes, exclusions, "in no split list", |note| note.split.is_some());
+    if notes.is_empty() {
+        return Err(BadInput::new(dir, "none of the listed admissions has a discharge summary")
+            .hint("do the lists belong to these tables?")
+            .into());
+    }
+    Ok(())
+}
+
 fn read_named(dir: &Utf8Path, name: impl Fn(Split) -> String) -> Result<HashMap<u64, Split>, StageError> {
     let mut splits = HashMap::new();
     for split in Split::ALL {
@@ -109,8 +140,9 @@ fn read_named(dir: &Utf8Path, name: impl Fn(Split) -> String) -> Result<HashMap<
             let names: Vec<String> = Split::ALL.into_iter().map(&name).collect();
             return Err(BadInput::new(&path, "this list of admission ids is missing")
                 .hint(format!(
-                    "splits = \"caml\" reads {} from the source's folder `splits`; they are in the folder mimicdata/mimic3 \
-                     of the CAML repository (jamesmullenbach/caml-mimic on GitHub); splits = \"random\" needs no lists",
+                    "expected are {} in the source's folder `splits`; those of MIMIC-III are in the folder \
+                     mimicdata/mimic3 of the CAML repository (jamesmullenbach/caml-mimic on GitHub); \
+                     splits = \"stratified\" or \"random\" needs no lists",
                     names.join(", ")
                 ))
                 .into());

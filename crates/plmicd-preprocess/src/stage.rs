@@ -17,7 +17,7 @@ impl Stage for Preprocess {
     type Config = PreprocessConfig;
 
     const NAME: &'static str = "preprocess";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const OUTPUT: &'static str = kind::NOTES;
     const SCHEMA: u32 = 1;
     const SUMMARY: &'static str = "Raw tables of notes and codes to cleaned notes and a label space";
@@ -82,7 +82,7 @@ impl Stage for Preprocess {
         match config.splits {
             Splits::Random => splits::assign_random(&mut corpus.notes, config.seed, dev, test),
             Splits::Stratified => stratify::assign(&mut corpus.notes, &labels, config.seed, dev, test),
-            Splits::Published | Splits::Caml => {}
+            Splits::Published | Splits::Caml | Splits::Caml50 => {}
         }
         let leaking = splits::leaking_subjects(&corpus.notes);
         if leaking > 0 {
@@ -101,8 +101,8 @@ impl Stage for Preprocess {
         }
         context.note(format!("{} notes, {} labels", corpus.notes.len(), labels.len()));
         // Tables of the same form that are no restricted ones (made by `synth`) are not the data that were published on.
-        let published = |stats: &CorpusStats| match raw.restricted && list.is_none() {
-            true => published::compare(config, stats),
+        let published = |stats: &CorpusStats| match raw.restricted {
+            true => published::compare(config, list.as_ref().map(Vec::len), stats),
             false => Vec::new(),
         };
         write::write(corpus, &labels, published, context)

@@ -149,6 +149,8 @@ fn stats(corpus: &Corpus, space: &LabelSpace) -> CorpusStats {
         labels: space.len() as u64,
         labels_by_system,
         labels_without_description: space.labels().iter().filter(|l| l.description.is_none()).count() as u64,
+        labels_described_by_relative: space.labels().iter().filter(|l| l.description_of.is_some()).count()
+            as u64,
         leaking_subjects: leaking_subjects(&corpus.notes) as u64,
         exclusions: corpus.exclusions.as_slice().to_vec(),
         published: Vec::new(),

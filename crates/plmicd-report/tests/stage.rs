@@ -207,6 +207,7 @@ impl Inputs {
                 (CodeSystem::Icd9Procedure, 10),
             ]),
             labels_without_description: 2,
+            labels_described_by_relative: 1,
             published: Vec::new(),
             leaking_subjects: 0,
             exclusions: vec![Exclusion { reason: ATTACK.to_owned(), count: 8, unit: "rows".to_owned() }],

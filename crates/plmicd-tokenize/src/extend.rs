@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use camino::Utf8Path;
-use plmicd_data::ExtendedVocabulary;
+use plmicd_data::{ExtendedVocabulary, write_json};
 use plmicd_pipeline::{BadInput, Input, StageContext, StageError};
 use rayon::prelude::*;
 use serde_json::{Value, json};
@@ -14,6 +14,7 @@ use crate::batches::workers;
 use crate::config::VocabularyConfig;
 use crate::load::{Loaded, write_tokenizer};
 use crate::merges::{Learnt, Word};
+use crate::special;
 use crate::vocabulary::{
     CONTINUING, MAX_WORD_CHARS, counted, learn_watched, write_byte_level, write_wordpiece,
 };
@@ -53,8 +54,24 @@ pub fn run(config: &VocabularyConfig, base: &Input, context: &StageContext<'_>) 
         pieces: learnt.made_of(size).into_iter().map(as_ids).collect(),
     };
     loaded.write_companions(out)?;
+    name_special(&loaded, out)?;
     write(&loaded.tokenizer, &learnt, out)?;
     extended.write(out).map_err(|error| StageError::because("writing the tokenizer", error))
+}
+
+/// Names the special tokens for readers that know nothing of the base's model, unless the base names them itself.
+fn name_special(loaded: &Loaded, dir: &Utf8Path) -> Result<(), StageError> {
+    let path = dir.join(special::MAP);
+    if path.exists() {
+        return Ok(());
+    }
+    let ids = &loaded.special;
+    let roles = [("cls", ids.cls), ("mask", ids.mask), ("pad", ids.pad), ("sep", ids.sep), ("unk", ids.unk)];
+    let names: BTreeMap<String, String> = roles
+        .into_iter()
+        .filter_map(|(role, id)| Some((format!("{role}_token"), loaded.tokenizer.id_to_token(id? as u32)?)))
+        .collect();
+    write_json(&path, &names).map_err(|error| StageError::because("writing the tokenizer", error))
 }
 
 fn unknown(dir: &Utf8Path) -> StageError {

@@ -28,6 +28,9 @@ pub const BERT: Roles<'static> =
 pub const ROBERTA: Roles<'static> =
     Roles { cls: "<s>", sep: "</s>", pad: "<pad>", mask: "<mask>", unk: "<unk>" };
 
+/// File that names the special tokens.
+pub const MAP: &str = "special_tokens_map.json";
+
 /// Key of further special tokens in Hugging Face's files.
 pub const EXTRA: &str = "additional_special_tokens";
 

@@ -31,7 +31,7 @@ impl Stage for Tokenize {
     fn inputs() -> &'static [InputSpec] {
         const INPUTS: [InputSpec; 2] = [
             InputSpec::required("notes", &[kind::NOTES]),
-            InputSpec::required("tokenizer", &[kind::TOKENIZER, kind::HF_MODEL]),
+            InputSpec::required("tokenizer", &[kind::TOKENIZER, kind::HF_MODEL, kind::ENCODER]),
         ];
         &INPUTS
     }

@@ -34,7 +34,7 @@ impl Stage for Vocabulary {
     type Config = VocabularyConfig;
 
     const NAME: &'static str = "vocabulary";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const OUTPUT: &'static str = kind::TOKENIZER;
     const SCHEMA: u32 = 1;
     const SUMMARY: &'static str = "A WordPiece or byte-level BPE tokenizer learnt from the training notes";

@@ -96,6 +96,20 @@ pub fn registry() -> Registry {
             files: sources::hf_model_files,
         })
         .source(SourceKind {
+            name: kind::TOKENIZER,
+            restricted: true,
+            help: "a tokenizer in Hugging Face layout: tokenizer.json, or vocab.txt, or vocab.json with merges.txt; one that \
+                   the stage `vocabulary` of another pipeline or store made holds words of its notes",
+            files: sources::tokenizer_files,
+        })
+        .source(SourceKind {
+            name: kind::ENCODER,
+            restricted: true,
+            help: "the folder of an encoder artifact, such as artifacts/latest/PIPELINE/pretrain: what the stage `pretrain` \
+                   of another pipeline or store made",
+            files: sources::hf_model_files,
+        })
+        .source(SourceKind {
             name: kind::PREDICTIONS,
             restricted: false,
             help: "a folder with predictions.csv or .parquet (id and codes, or id, code and score), and truth.csv or \

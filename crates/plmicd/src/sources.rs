@@ -38,6 +38,20 @@ pub fn hf_model_files(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
     Ok(names.filter(|name| has(name)).map(|name| (name.to_owned(), dir.join(name))).collect())
 }
 
+/// The files of a tokenizer folder, and the config of the model that it belongs to where there is one: it tells how many
+/// ids there may be.
+///
+/// # Errors
+/// There is no tokenizer file.
+pub fn tokenizer_files(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
+    if !TOKENIZER.iter().any(|name| dir.join(name).is_file()) {
+        let message = "missing: expected tokenizer.json, or vocab.txt, or vocab.json with merges.txt";
+        return Err(BadInput::new(dir.join(TOKENIZER[0]), message));
+    }
+    let names = std::iter::once(CONFIG).chain(TOKENIZER).map(|name| (name.to_owned(), dir.join(name)));
+    Ok(names.filter(|(_, path)| path.is_file()).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,12 +60,13 @@ mod tests {
     fn a_model_needs_weights_and_a_tokenizer_folder_does_not() {
         let folder = tempfile::tempdir().expect("a folder");
         let dir = Utf8Path::from_path(folder.path()).expect("UTF-8");
-        assert!(hf_model_files(dir).is_err(), "empty");
+        assert!(hf_model_files(dir).is_err() && tokenizer_files(dir).is_err(), "empty");
         std::fs::write(dir.join("vocab.txt"), "").expect("written");
         std::fs::write(dir.join("README.md"), "").expect("written");
         assert_eq!(hf_model_files(dir).expect("a tokenizer").len(), 1);
         std::fs::write(dir.join(CONFIG), "").expect("written");
         assert!(hf_model_files(dir).expect_err("no weights").to_string().contains("model.safetensors"));
+        assert_eq!(tokenizer_files(dir).expect("needs none").len(), 2);
         std::fs::write(dir.join("pytorch_model.bin"), "").expect("written");
         assert_eq!(hf_model_files(dir).expect("complete").len(), 3);
     }

@@ -1,10 +1,10 @@
 //! `compat = "caml"`: codes as the published scripts of Mullenbach et al. 2018 leave them, accidents included. Published
 //! checkpoints and label lists depend on these.
 //!
-//! What differs from reading the tables as text: procedure codes are read as numbers (`0017` becomes `17`) and always get
-//! a dot (`17.`); duplicates stay; a missing diagnosis is the text `nan` and later an empty label; and the filtered list of
-//! codes is read a second time, where blocks of rows that hold numbers only become floating point (`17.` turns into
-//! `17.0`, `99.10` into `99.1`).
+//! What differs from reading the tables as text: codes are read as numbers where a block of rows holds numbers only, as the
+//! table of procedures always does (`0017` becomes `17`) and that of diagnoses where no code has a letter; procedures always
+//! get a dot (`17.`); duplicates stay; a missing diagnosis is the text `nan` and later an empty label; and the filtered list
+//! of codes is read a second time, where such blocks become floating point (`17.` turns into `17.0`, `99.10` into `99.1`).
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,14 +12,9 @@ use plmicd_pipeline::{StageContext, StageError};
 
 use super::Key;
 use super::codes::{ADMISSION, CODE, ROW, SEQUENCE, SUBJECT};
+use super::columns::{self, MISSING};
 use crate::corpus::Exclusions;
 use crate::table::Table;
-
-/// Rows that pandas' parser reads as one block of a table of five columns.
-const BLOCK_ROWS: usize = 131_072;
-
-/// What a missing code becomes on its way.
-const MISSING: &str = "nan";
 
 /// A row of one of the two tables.
 #[derive(Clone, Debug)]
@@ -47,6 +42,7 @@ pub fn read(
     for (table, procedure) in [(diagnoses, false), (procedures, true)] {
         let phase = format!("reading {}", table.path().file_name().unwrap_or_default());
         let progress = table.progress();
+        let first = rows.len();
         let mut count: u64 = 0;
         while table.advance()? {
             if count.is_multiple_of(1 << 16) {
@@ -54,16 +50,11 @@ pub fn read(
                 context.progress(&phase, progress.done(), Some(progress.total), "bytes");
             }
             count += 1;
-            let raw = table.text(CODE);
-            let code = if procedure {
-                let number = table.number(CODE)?.ok_or_else(|| {
+            if procedure {
+                table.number(CODE)?.ok_or_else(|| {
                     table.bad(CODE, "is empty; with compat = \"caml\" procedure codes are numbers")
                 })?;
-                // Read as a number, it has lost its leading zeros.
-                caml_code(&number.to_string(), true)
-            } else {
-                caml_code(if raw.is_empty() { MISSING } else { &raw }, false)
-            };
+            }
             let subject = table.number(SUBJECT)?;
             let Some(admission) = table.number(ADMISSION)? else {
                 without_admission += 1;
@@ -74,63 +65,43 @@ pub fn read(
                 row_id: table.text(ROW),
                 sequence: table.text(SEQUENCE),
                 key: (subject, admission),
-                code,
+                code: table.text(CODE),
             });
         }
+        as_first_read(&mut rows[first..], procedure);
     }
     exclusions.add(without_admission, "rows", "of the code tables without an admission");
     Ok(rows)
 }
 
+/// The codes of a table as they are after the first reading, formatted.
+fn as_first_read(rows: &mut [CamlRow], procedure: bool) {
+    let numbers = columns::read_again(&mut rows.iter_mut().map(|row| &mut row.code).collect::<Vec<_>>());
+    // A row of numbers only is handed on as a whole, floating point if one of its columns is.
+    let floats = numbers && rows.iter().any(|row| row.sequence.is_empty());
+    for row in rows {
+        let code = match row.code.as_str() {
+            "" => MISSING.to_owned(),
+            code if floats => columns::float(code),
+            code => code.to_owned(),
+        };
+        row.code = caml_code(&code, procedure);
+    }
+}
+
+/// The rows of admissions that have a summary, in the order of the tables.
+fn filter(rows: &[CamlRow], admissions: &HashSet<u64>) -> Vec<(Key, String)> {
+    let of_summaries = rows.iter().filter(|row| admissions.contains(&row.key.1));
+    of_summaries.map(|row| (row.key, row.code.clone())).collect()
+}
+
 /// The rows of admissions that have a summary, read a second time and sorted: `ALL_CODES_filtered.csv`.
 pub fn filter_and_sort(rows: &[CamlRow], admissions: &HashSet<u64>) -> Vec<(Key, String)> {
-    let mut kept: Vec<(Key, String)> = rows
-        .iter()
-        .filter(|row| admissions.contains(&row.key.1))
-        .map(|row| (row.key, row.code.clone()))
-        .collect();
-    let mut codes: Vec<&mut String> = kept.iter_mut().map(|(_, code)| code).collect();
-    read_again(&mut codes);
+    let mut kept = filter(rows, admissions);
+    columns::read_again(&mut kept.iter_mut().map(|(_, code)| code).collect::<Vec<_>>());
     // Stable: within an admission diagnoses stay before procedures, both in the order of their tables.
     kept.sort_by_key(|(key, _)| *key);
     kept
-}
-
-/// What reading the list of codes with default settings does to it.
-fn read_again(codes: &mut [&mut String]) {
-    let numbers = |block: &[&mut String]| block.iter().all(|code| **code == MISSING || is_number(code));
-    let whole = |block: &[&mut String]| block.iter().all(|code| !code.contains('.') && **code != MISSING);
-    let blocks = || codes.chunks(BLOCK_ROWS);
-    // If all blocks are numbers and one is not of whole ones, the column as a whole becomes floating point.
-    let all = blocks().all(numbers);
-    let floats: Vec<bool> =
-        blocks().map(|block| numbers(block) && (!whole(block) || (all && !blocks().all(whole)))).collect();
-    for (block, floats) in codes.chunks_mut(BLOCK_ROWS).zip(floats) {
-        for code in block {
-            if **code == MISSING {
-                code.clear();
-            } else if floats {
-                **code = caml_float(code);
-            }
-        }
-    }
-}
-
-/// A code as it comes out of a column of floating-point numbers; as it is, if it is none.
-pub fn caml_float(code: &str) -> String {
-    let Ok(number) = code.parse::<f64>() else { return code.to_owned() };
-    // Both languages print the shortest digits that read back the same; only Python adds `.0`.
-    let mut text = number.to_string();
-    if !text.contains('.') {
-        text.push_str(".0");
-    }
-    text
-}
-
-fn is_number(code: &str) -> bool {
-    let (whole, fraction) = code.split_once('.').unwrap_or((code, ""));
-    let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-    !whole.is_empty() && digits(whole) && digits(fraction)
 }
 
 /// The published formatting of a code: a procedure always gets a dot.
@@ -163,18 +134,57 @@ pub fn by_admission(sorted: &[(Key, String)]) -> HashMap<Key, Vec<String>> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_blocks_of_numbers_become_floats() {
-        let mut codes: Vec<String> = vec!["V58.61".to_owned()];
-        codes.extend(std::iter::repeat_n("17.".to_owned(), BLOCK_ROWS));
-        codes.extend(["99.10".to_owned(), "nan".to_owned()]);
-        let mut all: Vec<&mut String> = codes.iter_mut().collect();
-        read_again(&mut all);
-        assert_eq!(codes[BLOCK_ROWS - 1], "17.", "a block with a V code stays text");
-        assert_eq!(codes[BLOCK_ROWS..], ["17.0", "99.1", ""]);
+    fn rows(codes: &[(&str, &str)]) -> Vec<CamlRow> {
+        let row = |&(sequence, code): &(&str, &str)| CamlRow {
+            row_id: String::new(),
+            sequence: sequence.to_owned(),
+            key: (1, 2),
+            code: code.to_owned(),
+        };
+        codes.iter().map(row).collect()
+    }
 
-        let mut whole = vec!["486".to_owned(), "311".to_owned()];
-        read_again(&mut whole.iter_mut().collect::<Vec<_>>());
-        assert_eq!(whole, ["486", "311"], "whole numbers stay whole");
+    #[test]
+    fn a_table_without_letters_is_one_of_numbers() {
+        let read = |codes: &[(&str, &str)], procedure| -> Vec<String> {
+            let mut rows = rows(codes);
+            as_first_read(&mut rows, procedure);
+            rows.into_iter().map(|row| row.code).collect()
+        };
+        assert_eq!(read(&[("1", "0389"), ("2", "V5861"), ("3", "")], false), ["038.9", "V58.61", "nan"]);
+        assert_eq!(read(&[("1", "0389"), ("2", "4019")], false), ["389", "401.9"]);
+        assert_eq!(read(&[("1", "0389"), ("2", "4019"), ("3", "")], false), ["389.0", "401.90", "nan"]);
+        assert_eq!(read(&[("1", "0017"), ("2", "3995")], true), ["17.", "39.95"]);
+        assert_eq!(read(&[("1", "0017"), ("", "3995")], true), ["17.0", "39.950"]);
+    }
+
+    /// `expected_3` of the golden end-to-end case: the codes of admissions with a summary, before they are read again.
+    #[test]
+    fn codes_of_admissions_with_a_summary() {
+        let from = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../../shared/golden/preprocess/caml_e2e");
+        if !from.exists() {
+            return;
+        }
+        let table = |name: &str| -> Vec<csv::StringRecord> {
+            csv::Reader::from_path(from.join(name)).unwrap().records().map(Result::unwrap).collect()
+        };
+        let number = |text: &str| text.parse::<u64>().unwrap();
+        let rows: Vec<CamlRow> = table("expected_2_ALL_CODES.csv")
+            .iter()
+            .map(|row| CamlRow {
+                row_id: row[0].to_owned(),
+                sequence: row[3].to_owned(),
+                key: (number(&row[1]), number(&row[2])),
+                code: row[4].to_owned(),
+            })
+            .collect();
+        let admissions =
+            table("expected_1_disch_full_unsorted.csv").iter().map(|row| number(&row[1])).collect();
+        let expected: Vec<(Key, String)> = table("expected_3_ALL_CODES_filtered_presort.csv")
+            .iter()
+            .map(|row| ((number(&row[0]), number(&row[1])), row[2].to_owned()))
+            .collect();
+        assert_eq!(filter(&rows, &admissions), expected);
     }
 }

@@ -1,5 +1,7 @@
 //! CAML's own tables, byte for byte as its scripts write them, so that programs made for them can read our data.
 //!
+//! `disch_full.csv` and `ALL_CODES_filtered.csv` are as the last script that rewrites them leaves them, sorted.
+//!
 //! Two things the scripts leave open are settled: rows of equal length keep their order (pandas sorts them in an order
 //! that depends on its build), and the labels of the tables of frequent codes are sorted (there a set prints them).
 
@@ -12,7 +14,9 @@ use plmicd_data::Split;
 use plmicd_pipeline::{StageContext, StageError};
 
 use super::Key;
-use super::caml::{CamlRow, caml_float};
+use super::caml::CamlRow;
+use super::columns::{self, MISSING};
+use super::notes::Admission;
 use crate::spill::{Piece, Spill};
 
 /// Folder of the artifact.
@@ -34,6 +38,7 @@ pub struct CamlNote {
 /// What the tables are made of.
 pub struct CamlData<'a> {
     pub all_codes: &'a [CamlRow],
+    pub admissions: &'a [Admission],
     pub filtered: &'a [(Key, String)],
     pub notes: &'a [CamlNote],
     /// Lists of the admissions with frequent codes, where there are any.
@@ -44,24 +49,31 @@ pub struct CamlData<'a> {
 
 /// Labels by how often they occur, empty ones included, ties in the order in which they are first seen.
 pub fn top_codes(notes: &[CamlNote], number: usize) -> Vec<String> {
-    let mut counts: Vec<(&str, u64)> = Vec::new();
-    let mut place: HashMap<&str, usize> = HashMap::new();
-    for note in notes {
+    let mut counts: Vec<(String, u64)> = Vec::new();
+    let mut place: HashMap<String, usize> = HashMap::new();
+    for cell in label_cells(notes.iter().map(|note| note.labels.join(";"))) {
         // A cell without text reads as the label `nan`.
-        let missing = note.labels.iter().all(String::is_empty) && note.labels.len() <= 1;
-        let labels = note.labels.iter().map(String::as_str);
-        for label in labels.map(|label| if missing { "nan" } else { label }) {
-            let at = *place.entry(label).or_insert_with(|| {
-                counts.push((label, 0));
-                counts.len() - 1
-            });
-            counts[at].1 += 1;
+        for label in (if cell.is_empty() { MISSING } else { cell.as_str() }).split(';') {
+            match place.get(label) {
+                Some(&at) => counts[at].1 += 1,
+                None => {
+                    place.insert(label.to_owned(), counts.len());
+                    counts.push((label.to_owned(), 1));
+                }
+            }
         }
     }
     // Stable.
     counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     counts.truncate(number);
-    counts.into_iter().map(|(label, _)| label.to_owned()).collect()
+    counts.into_iter().map(|(label, _)| label).collect()
+}
+
+/// The cells of a column of labels as pandas reads them.
+fn label_cells(cells: impl Iterator<Item = String>) -> Vec<String> {
+    let mut cells: Vec<String> = cells.collect();
+    columns::read_again(&mut cells.iter_mut().collect::<Vec<_>>());
+    cells
 }
 
 /// Writes all tables into the folder `caml` of the artifact.
@@ -69,6 +81,7 @@ pub fn write(data: &CamlData<'_>, spill: &mut Spill, context: &StageContext<'_>)
     let dir = context.output_dir().join(FOLDER);
     fs::create_dir(&dir)?;
     code_lists(data, &dir)?;
+    summaries(data.admissions, spill, &dir)?;
     let mut labelled = file(&dir.join("notes_labeled.csv"))?;
     write!(labelled, "SUBJECT_ID,HADM_ID,TEXT,LABELS\r\n")?;
     // A split without notes has its tables too.
@@ -83,11 +96,11 @@ pub fn write(data: &CamlData<'_>, spill: &mut Spill, context: &StageContext<'_>)
             context.check_interrupt()?;
             context.progress("writing CAML's tables", at as u64, Some(total), "notes");
         }
-        let text = spill.join(&note.pieces)?;
+        let text = joined(&note.pieces, spill)?;
         let (subject, admission) = note.key;
         write!(labelled, "{subject},{admission},{text},{}\r\n", note.labels.join(";"))?;
         // A missing text has the length of the word `nan`.
-        lengths.push(text.split_whitespace().count().max(1));
+        lengths.push(if columns::is_missing(&text) { 1 } else { text.split_whitespace().count() });
         if let Some(split) = note.split {
             splits.entry(split).or_default().push(at);
             if split == Split::Train {
@@ -105,16 +118,17 @@ pub fn write(data: &CamlData<'_>, spill: &mut Spill, context: &StageContext<'_>)
     }
     finish(labelled)?;
     vocabulary(words, &dir)?;
-    for (split, mut rows) in splits {
+    for (split, rows) in splits {
         let name = format!("disch_{split}_split.csv");
-        rows_of(data, &rows, None, spill, &dir.join(name))?;
-        rows.sort_by_key(|at| lengths[*at]);
-        rows_of(data, &rows, Some(&lengths), spill, &dir.join(format!("{split}_full.csv")))?;
+        split_table(data, &rows, spill, &dir.join(name))?;
+        let rows = rows.into_iter().map(|at| (at, data.notes[at].labels.join(";"))).collect();
+        sorted_table(data, rows, &lengths, spill, &dir.join(format!("{split}_full.csv")))?;
     }
     let top = top_codes(data.notes, data.top_codes);
     let mut list = file(&dir.join(format!("TOP_{}_CODES.csv", data.top_codes)))?;
     for code in &top {
-        write!(list, "{code}\r\n")?;
+        // Python quotes the one field of a row if it is empty.
+        write!(list, "{}\r\n", if code.is_empty() { "\"\"" } else { code })?;
     }
     finish(list)?;
     match data.top_lists {
@@ -136,7 +150,7 @@ fn code_lists(data: &CamlData<'_>, dir: &Utf8Path) -> Result<(), StageError> {
     let floats = data.all_codes.iter().any(|row| row.sequence.is_empty());
     for row in data.all_codes {
         let (subject, admission) = row.key;
-        let sequence = if floats { caml_float(&row.sequence) } else { row.sequence.clone() };
+        let sequence = if floats { columns::float(&row.sequence) } else { row.sequence.clone() };
         writeln!(all, "{},{subject},{admission},{sequence},{}", row.row_id, row.code)?;
     }
     finish(all)?;
@@ -146,6 +160,31 @@ fn code_lists(data: &CamlData<'_>, dir: &Utf8Path) -> Result<(), StageError> {
         writeln!(filtered, "{subject},{admission},{code},,")?;
     }
     finish(filtered)
+}
+
+/// `disch_full.csv`: every summary, empty ones too, by subject and admission.
+fn summaries(admissions: &[Admission], spill: &mut Spill, dir: &Utf8Path) -> Result<(), StageError> {
+    let mut table = file(&dir.join("disch_full.csv"))?;
+    writeln!(table, "SUBJECT_ID,HADM_ID,CHARTTIME,TEXT")?;
+    for admission in admissions {
+        for (piece, time) in admission.pieces.iter().zip(&admission.times) {
+            let text = spill.join(&[*piece])?;
+            writeln!(table, "{},{},{time},{}", admission.subject, admission.admission, as_cell(&text))?;
+        }
+    }
+    finish(table)
+}
+
+/// The summaries of an admission, joined, as they come out of `disch_full.csv`.
+fn joined(pieces: &[Piece], spill: &mut Spill) -> Result<String, StageError> {
+    let texts: std::io::Result<Vec<String>> =
+        pieces.iter().map(|piece| Ok(as_cell(&spill.join(&[*piece])?).to_owned())).collect();
+    Ok(texts?.join(" "))
+}
+
+/// A text that pandas has read: one that it takes for missing is empty.
+fn as_cell(text: &str) -> &str {
+    if columns::is_missing(text) { "" } else { text }
 }
 
 /// One word a line, sorted: the words of at least [`MIN_NOTES`] training notes.
@@ -160,25 +199,41 @@ fn vocabulary(words: HashMap<String, u32>, dir: &Utf8Path) -> Result<(), StageEr
     finish(vocabulary)
 }
 
-/// A table of the notes at these places, with a column of lengths if given.
-fn rows_of(
+/// `disch_{split}_split.csv`: the notes at these places, as they are.
+fn split_table(
     data: &CamlData<'_>,
     rows: &[usize],
-    lengths: Option<&[usize]>,
     spill: &mut Spill,
     path: &Utf8Path,
 ) -> Result<(), StageError> {
     let mut table = file(path)?;
-    writeln!(table, "SUBJECT_ID,HADM_ID,TEXT,LABELS{}", if lengths.is_some() { ",length" } else { "" })?;
+    writeln!(table, "SUBJECT_ID,HADM_ID,TEXT,LABELS")?;
     for &at in rows {
         let note = &data.notes[at];
         let (subject, admission) = note.key;
-        let text = spill.join(&note.pieces)?;
-        write!(table, "{subject},{admission},{text},{}", note.labels.join(";"))?;
-        match lengths {
-            Some(lengths) => writeln!(table, ",{}", lengths[at])?,
-            None => writeln!(table)?,
-        }
+        writeln!(table, "{subject},{admission},{},{}", joined(&note.pieces, spill)?, note.labels.join(";"))?;
+    }
+    finish(table)
+}
+
+/// `{split}_full.csv` and so on: notes with their labels, read by pandas and sorted by their lengths.
+fn sorted_table(
+    data: &CamlData<'_>,
+    rows: Vec<(usize, String)>,
+    lengths: &[usize],
+    spill: &mut Spill,
+    path: &Utf8Path,
+) -> Result<(), StageError> {
+    let (places, labels): (Vec<usize>, Vec<String>) = rows.into_iter().unzip();
+    let mut rows: Vec<(usize, String)> = places.into_iter().zip(label_cells(labels.into_iter())).collect();
+    rows.sort_by_key(|(at, _)| lengths[*at]);
+    let mut table = file(path)?;
+    writeln!(table, "SUBJECT_ID,HADM_ID,TEXT,LABELS,length")?;
+    for (at, labels) in rows {
+        let (subject, admission) = data.notes[at].key;
+        let text = joined(&data.notes[at].pieces, spill)?;
+        let text = as_cell(&text);
+        writeln!(table, "{subject},{admission},{text},{labels},{}", lengths[at])?;
     }
     finish(table)
 }
@@ -193,24 +248,17 @@ fn top_tables(
     dir: &Utf8Path,
 ) -> Result<(), StageError> {
     for split in Split::ALL {
-        let mut rows: Vec<(usize, Vec<&str>)> = Vec::new();
+        let mut rows: Vec<(usize, String)> = Vec::new();
         for (at, note) in data.notes.iter().enumerate() {
             if lists.get(&note.key.1) == Some(&split) {
                 let labels = top_labels(&note.labels, top);
                 if !labels.is_empty() {
-                    rows.push((at, labels));
+                    rows.push((at, labels.join(";")));
                 }
             }
         }
-        rows.sort_by_key(|(at, _)| lengths[*at]);
-        let mut table = file(&dir.join(format!("{split}_{}.csv", data.top_codes)))?;
-        writeln!(table, "SUBJECT_ID,HADM_ID,TEXT,LABELS,length")?;
-        for (at, labels) in rows {
-            let (subject, admission) = data.notes[at].key;
-            let text = spill.join(&data.notes[at].pieces)?;
-            writeln!(table, "{subject},{admission},{text},{},{}", labels.join(";"), lengths[at])?;
-        }
-        finish(table)?;
+        let name = format!("{split}_{}.csv", data.top_codes);
+        sorted_table(data, rows, lengths, spill, &dir.join(name))?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@
 pub mod caml;
 mod caml_files;
 pub mod codes;
+pub mod columns;
 pub mod notes;
 
 use std::collections::{HashMap, HashSet};
@@ -16,7 +17,6 @@ use plmicd_data::{CodeSystem, Split, kind};
 use plmicd_pipeline::{BadInput, StageContext, StageError};
 
 use crate::codes::icd9_system;
-use crate::cohort::drop_notes;
 use crate::config::{Cohort, Compat, PreprocessConfig, Splits};
 use crate::corpus::{CodeBook, CodeId, Corpus, DraftNote, Exclusions};
 use crate::descriptions::Descriptions;
@@ -27,7 +27,7 @@ use crate::table::{self, Table};
 use self::caml::CamlRow;
 use self::caml_files::{CamlData, CamlNote};
 use self::codes::CodeRows;
-use self::notes::{Admission, Layout, NoteTable};
+use self::notes::{Admission, Keep, Layout, NoteTable};
 
 /// (subject, admission): what notes and codes are joined on.
 pub type Key = (u64, u64);
@@ -66,6 +66,7 @@ pub fn read(
     }
     let lists = match config.splits {
         Splits::Published | Splits::Caml => Some(splits::read_lists(&dir.join("splits"))?),
+        Splits::Caml50 => Some(splits::read_lists_of_50(&dir.join("splits"))?),
         Splits::Random | Splits::Stratified => None,
     };
 
@@ -86,7 +87,8 @@ pub fn read(
     for (mut table, system) in dictionaries {
         read_dictionary(&mut table, system, &mut descriptions)?;
     }
-    let (admissions, mut spill) = note_table.read(config.text_rules(), caml, context, &mut exclusions)?;
+    let (admissions, mut spill) =
+        note_table.read(config.text_rules(), Keep::of(config), context, &mut exclusions)?;
     if admissions.is_empty() {
         return Err(no_summaries(&locate(dir, "NOTEEVENTS")?, &exclusions).into());
     }
@@ -100,21 +102,7 @@ pub fn read(
         corrected_notes(code_rows, admissions, lists.as_ref(), &mut exclusions)
     };
     if let Some(lists) = &lists {
-        let listed = notes.iter().filter(|note| note.split.is_some()).count();
-        exclusions.add(
-            (lists.len() - listed) as u64,
-            "ids",
-            "in a split list but without a discharge summary",
-        );
-        drop_notes(&mut notes, &mut exclusions, "in no split list", |note| note.split.is_some());
-        if notes.is_empty() {
-            return Err(BadInput::new(
-                dir.join("splits"),
-                "none of the listed admissions has a discharge summary",
-            )
-            .hint("do the lists belong to these tables?")
-            .into());
-        }
+        splits::keep_listed(&mut notes, lists, &dir.join("splits"), &mut exclusions)?;
     }
     Ok(Corpus { source: kind::MIMIC3, notes, codes, spill, descriptions, exclusions })
 }
@@ -166,15 +154,14 @@ impl Published<'_> {
         exclusions.add(without.len() as u64, "admissions", "with codes but without a discharge summary");
         let filtered = caml::filter_and_sort(&self.rows, &ids);
         let mut labels = caml::by_admission(&filtered);
-        let words: Vec<u64> = self.admissions.iter().map(|admission| admission.words).collect();
-        let mut kept = Vec::with_capacity(words.len());
-        let mut notes = Vec::with_capacity(words.len());
-        for (admission, words) in self.admissions.into_iter().zip(words) {
+        let mut kept = Vec::with_capacity(self.admissions.len());
+        let mut notes = Vec::with_capacity(self.admissions.len());
+        for admission in &self.admissions {
             let key = (admission.subject, admission.admission);
             let Some(labels) = labels.remove(&key) else { continue };
-            kept.push(words);
+            kept.push(admission.words);
             let split = self.lists.and_then(|lists| lists.get(&admission.admission).copied());
-            notes.push(CamlNote { key, pieces: admission.pieces, labels, split });
+            notes.push(CamlNote { key, pieces: admission.pieces.clone(), labels, split });
         }
         let lost = ids.len() - notes.len();
         if lost > 0 {
@@ -186,6 +173,7 @@ impl Published<'_> {
         if config.caml_files {
             let data = CamlData {
                 all_codes: &self.rows,
+                admissions: &self.admissions,
                 filtered: &filtered,
                 notes: &notes,
                 top_lists: self.top_lists.as_ref(),

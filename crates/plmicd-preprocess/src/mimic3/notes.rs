@@ -9,6 +9,7 @@ use camino::Utf8Path;
 use plmicd_pipeline::{StageContext, StageError};
 use rayon::prelude::*;
 
+use crate::config::{Compat, PreprocessConfig};
 use crate::corpus::Exclusions;
 use crate::encoding::mend;
 use crate::spill::{Piece, Spill, SpillWriter};
@@ -20,6 +21,9 @@ const ADMISSION: usize = 1;
 const TEXT: usize = 2;
 /// Only in MIMIC-III, whose table holds notes of every kind.
 const CATEGORY: usize = 3;
+/// Only in MIMIC-III, and not needed: which row it is, and when the note was written.
+const ROW: usize = 4;
+const TIME: usize = 5;
 
 /// Texts are handed to the workers in batches of about this size, so that at most three of them are in memory.
 const BATCH_BYTES: usize = 8 << 20;
@@ -53,6 +57,23 @@ impl Layout {
     }
 }
 
+/// What is kept of what is usually left out.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Keep {
+    /// Summaries that are empty after cleaning, and rows that the table has twice.
+    pub everything: bool,
+    /// When each summary was written.
+    pub times: bool,
+}
+
+impl Keep {
+    /// CAML's scripts keep empty summaries and rows that occur twice, and write times into one of their tables.
+    pub fn of(config: &PreprocessConfig) -> Self {
+        let caml = config.compat == Compat::Caml;
+        Self { everything: caml, times: caml && config.caml_files }
+    }
+}
+
 /// An admission with at least one summary that is not empty.
 #[derive(Debug)]
 pub struct Admission {
@@ -62,6 +83,8 @@ pub struct Admission {
     pub admission: u64,
     /// Its summaries, in the order of the file.
     pub pieces: Vec<Piece>,
+    /// `CHARTTIME` of each, where it is kept; else none.
+    pub times: Vec<String>,
     /// Words of all of them.
     pub words: u64,
 }
@@ -69,6 +92,7 @@ pub struct Admission {
 struct RawNote {
     subject: u64,
     admission: u64,
+    time: Option<String>,
     text: Vec<u8>,
 }
 
@@ -77,11 +101,13 @@ struct RowCounts {
     other_category: u64,
     without_admission: u64,
     repeated: u64,
+    repeated_rows: u64,
 }
 
 struct Summary {
     subject: u64,
     admission: u64,
+    time: Option<String>,
     piece: Piece,
     words: u64,
 }
@@ -89,19 +115,19 @@ struct Summary {
 impl NoteTable {
     /// Opens the table and checks its header.
     pub fn open(path: &Utf8Path, layout: Layout) -> Result<Self, StageError> {
-        let columns: &[&str] = match layout {
-            Layout::NoteEvents => &["SUBJECT_ID", "HADM_ID", "TEXT", "CATEGORY"],
-            Layout::Discharge => &["subject_id", "hadm_id", "text"],
+        let (columns, further): (&[&str], &[&str]) = match layout {
+            Layout::NoteEvents => (&["SUBJECT_ID", "HADM_ID", "TEXT", "CATEGORY"], &["ROW_ID", "CHARTTIME"]),
+            Layout::Discharge => (&["subject_id", "hadm_id", "text"], &[]),
         };
-        Ok(Self { table: Table::open(path, b',', columns, &[])?, layout })
+        Ok(Self { table: Table::open(path, b',', columns, further)?, layout })
     }
 
     /// Cleans every discharge summary. Admissions come in the order of (subject, admission). Summaries that are empty
-    /// after cleaning are left out unless `keep_empty`.
+    /// after cleaning and rows that the table has twice are left out unless `keep` says otherwise.
     pub fn read(
         self,
         rules: TextRules,
-        keep_empty: bool,
+        keep: Keep,
         context: &StageContext<'_>,
         exclusions: &mut Exclusions,
     ) -> Result<(Vec<Admission>, Spill), StageError> {
@@ -109,12 +135,12 @@ impl NoteTable {
         let layout = self.layout;
         let (sender, receiver) = sync_channel(1);
         thread::scope(|scope| {
-            let reader = scope.spawn(move || read_rows(self.table, layout, &sender));
+            let reader = scope.spawn(move || read_rows(self.table, layout, keep, &sender));
             // Ends early on an error or interrupt; dropping the receiver then stops the reader.
             let cleaned = clean_batches(
                 receiver,
                 rules,
-                keep_empty,
+                keep.everything,
                 &format!("reading {}", layout.table()),
                 &progress,
                 context,
@@ -129,6 +155,7 @@ impl NoteTable {
             );
             exclusions.add(counts.without_admission, "rows", "of discharge summaries without an admission");
             exclusions.add(counts.repeated, "rows", "repeating a text of the same admission");
+            exclusions.add(counts.repeated_rows, "rows", "of discharge summaries that repeat an earlier row");
             exclusions.add(
                 clean_counts.empty,
                 "rows",
@@ -151,6 +178,7 @@ impl NoteTable {
 fn read_rows(
     mut table: Table,
     layout: Layout,
+    keep: Keep,
     sender: &SyncSender<Vec<RawNote>>,
 ) -> Result<RowCounts, StageError> {
     let mut seen: HashSet<(u64, u64)> = HashSet::new();
@@ -176,18 +204,27 @@ fn read_rows(
         };
         let subject =
             table.number(SUBJECT)?.ok_or_else(|| table.bad(SUBJECT, "is empty; expected a number"))?;
-        if layout == Layout::Discharge {
+        // MIMIC-III may say the same twice and counts both; the same row twice is a fault of the file.
+        let numbered = layout == Layout::NoteEvents && !keep.everything && !table.field(ROW).is_empty();
+        if layout == Layout::Discharge || numbered {
             // 64 bits within one admission's few notes: two texts with the same hash do not happen.
             let mut hasher = DefaultHasher::new();
             table.field(TEXT).hash(&mut hasher);
+            if numbered {
+                (subject, table.field(ROW)).hash(&mut hasher);
+            }
             if !seen.insert((admission, hasher.finish())) {
-                counts.repeated += 1;
+                match layout {
+                    Layout::Discharge => counts.repeated += 1,
+                    Layout::NoteEvents => counts.repeated_rows += 1,
+                }
                 continue;
             }
         }
         let text = table.field(TEXT).to_vec();
         bytes += text.len();
-        batch.push(RawNote { subject, admission, text });
+        let time = keep.times.then(|| table.text(TIME));
+        batch.push(RawNote { subject, admission, time, text });
     }
     let _ = sender.send(batch);
     Ok(counts)
@@ -218,16 +255,16 @@ fn clean_batches(
     for batch in batches {
         context.check_interrupt()?;
         context.progress(phase, progress.done(), Some(progress.total), "bytes");
-        let cleaned: Vec<(u64, u64, String, u64)> = workers.install(|| {
+        let cleaned: Vec<(RawNote, String, u64)> = workers.install(|| {
             batch
                 .into_par_iter()
-                .map(|note| {
-                    let (text, mended) = mend(note.text);
-                    (note.subject, note.admission, rules.apply(&text), mended)
+                .map(|mut note| {
+                    let (text, mended) = mend(std::mem::take(&mut note.text));
+                    (note, rules.apply(&text), mended)
                 })
                 .collect()
         });
-        for (subject, admission, text, mended) in cleaned {
+        for (RawNote { subject, admission, time, .. }, text, mended) in cleaned {
             counts.mended_bytes += mended;
             counts.mended_notes += u64::from(mended > 0);
             let words = count_words(&text);
@@ -235,7 +272,7 @@ fn clean_batches(
                 counts.empty += 1;
                 continue;
             }
-            summaries.push(Summary { subject, admission, piece: spill.push(&text)?, words });
+            summaries.push(Summary { subject, admission, time, piece: spill.push(&text)?, words });
         }
     }
     Ok((summaries, spill.finish()?, counts))
@@ -249,12 +286,14 @@ fn group(mut summaries: Vec<Summary>) -> Vec<Admission> {
         match admissions.last_mut() {
             Some(last) if (last.subject, last.admission) == (summary.subject, summary.admission) => {
                 last.pieces.push(summary.piece);
+                last.times.extend(summary.time);
                 last.words += summary.words;
             }
             _ => admissions.push(Admission {
                 subject: summary.subject,
                 admission: summary.admission,
                 pieces: vec![summary.piece],
+                times: summary.time.into_iter().collect(),
                 words: summary.words,
             }),
         }

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 pub use self::config::{TableColumns, Wanted};
 pub use self::folder::text_files;
 use crate::codes::format_code;
-use crate::config::{PreprocessConfig, Splits};
+use crate::config::PreprocessConfig;
 use crate::corpus::{CodeBook, CodeId, Corpus, DraftNote, Exclusions};
 use crate::descriptions::Descriptions;
 use crate::encoding::mend;
@@ -78,8 +78,8 @@ pub fn read(
     context: &StageContext<'_>,
 ) -> Result<Corpus, StageError> {
     let path = find(dir)?.ok_or_else(|| missing(dir))?;
-    if config.splits == Splits::Caml {
-        return Err(BadInput::new(&path, "splits = \"caml\" is for mimic3 sources")
+    if config.splits.are_camls() {
+        return Err(BadInput::new(&path, "these lists are for mimic3 sources")
             .hint("use \"published\" (the table's own column), \"stratified\" or \"random\"")
             .into());
     }

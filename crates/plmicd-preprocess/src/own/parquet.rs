@@ -1,7 +1,9 @@
 //! Rows of the user's Parquet file.
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Int32Type, Int64Type};
+use arrow_array::types::{
+    Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::DataType;
 use camino::Utf8Path;
@@ -44,7 +46,7 @@ pub fn read(
         let found = schema.field_with_name(name).map_err(|e| damaged(&e))?.data_type();
         let is_list = matches!(found, DataType::List(inner) if inner.data_type() == &DataType::Utf8);
         let is_text = found == &DataType::Utf8;
-        let is_number = matches!(found, DataType::Int32 | DataType::Int64);
+        let is_number = found.is_integer();
         let (right, expected) = if *name == columns.codes_column {
             (is_text || is_list, "text or a list of text")
         } else if *name == columns.text_column {
@@ -109,6 +111,12 @@ fn text(column: &ArrayRef, at: usize) -> String {
         return String::new();
     }
     match column.data_type() {
+        DataType::Int8 => column.as_primitive::<Int8Type>().value(at).to_string(),
+        DataType::Int16 => column.as_primitive::<Int16Type>().value(at).to_string(),
+        DataType::UInt8 => column.as_primitive::<UInt8Type>().value(at).to_string(),
+        DataType::UInt16 => column.as_primitive::<UInt16Type>().value(at).to_string(),
+        DataType::UInt32 => column.as_primitive::<UInt32Type>().value(at).to_string(),
+        DataType::UInt64 => column.as_primitive::<UInt64Type>().value(at).to_string(),
         DataType::Int32 => column.as_primitive::<Int32Type>().value(at).to_string(),
         DataType::Int64 => column.as_primitive::<Int64Type>().value(at).to_string(),
         _ => column.as_string_opt::<i32>().map_or_else(String::new, |text| text.value(at).trim().to_owned()),

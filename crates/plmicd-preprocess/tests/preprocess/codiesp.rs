@@ -61,6 +61,17 @@ fn language_kinds_and_random_splits() {
 }
 
 #[test]
+fn bytes_that_are_not_utf8_are_mended_and_counted() {
+    let (_dir, root) = copy("codiesp");
+    fs_err::write(root.join("dev/text_files_en/S003.txt"), b"\xef\xbb\xbfcaf\xe9 au lait \x96 spots")
+        .unwrap();
+    let outcome = run("codiesp", &root, None, 1, &PreprocessConfig::default()).unwrap();
+    assert_eq!(outcome.note("S003").text, "café au lait spots");
+    assert_eq!(outcome.excluded("mended: not UTF-8, read as Windows-1252"), 2);
+    assert!(outcome.log.iter().any(|line| line.starts_with("2 bytes in 1 texts")), "{:?}", outcome.log);
+}
+
+#[test]
 fn faults_are_located() {
     let config = PreprocessConfig::default();
     let (_dir, root) = copy("codiesp");

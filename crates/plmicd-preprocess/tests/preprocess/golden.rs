@@ -89,6 +89,7 @@ fn camls_files_equal_those_of_its_scripts() {
     let theirs = |name: &str| fs_err::read_to_string(from.join(name)).unwrap();
     for (name, expected) in [
         ("ALL_CODES.csv", "expected_2_ALL_CODES.csv"),
+        ("disch_full.csv", "expected_5_disch_full_sorted.csv"),
         ("ALL_CODES_filtered.csv", "expected_4_ALL_CODES_filtered_sorted.csv"),
         ("notes_labeled.csv", "expected_6_notes_labeled.csv"),
         ("disch_train_split.csv", "expected_7_disch_train_split.csv"),
@@ -101,6 +102,16 @@ fn camls_files_equal_those_of_its_scripts() {
     ] {
         assert_eq!(ours(name), theirs(expected), "{name}");
     }
+    // Before sorting the table is the same rows in the order of the file, texts in quotes.
+    let mut unsorted: Vec<csv::StringRecord> =
+        csv::Reader::from_path(from.join("expected_1_disch_full_unsorted.csv"))
+            .unwrap()
+            .records()
+            .map(Result::unwrap)
+            .collect();
+    unsorted.sort_by_key(|row| (row[0].parse::<u64>().unwrap(), row[1].parse::<u64>().unwrap()));
+    let rows: Vec<String> = unsorted.iter().map(|row| row.iter().collect::<Vec<_>>().join(",")).collect();
+    assert_eq!(ours("disch_full.csv").lines().skip(1).collect::<Vec<_>>(), rows);
     let labels = golden("caml_e2e/expected_12_label_space_sorted.json").unwrap();
     assert_eq!(
         outcome.codes(),

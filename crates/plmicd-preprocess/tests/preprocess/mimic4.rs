@@ -90,6 +90,25 @@ fn the_edition_asked_for_is_read_and_the_rest_counted() {
 }
 
 #[test]
+fn lists_beside_the_tables_are_its_splits() {
+    let dir = corpus();
+    let root = Utf8Path::from_path(dir.path()).unwrap();
+    fs_err::create_dir(root.join("splits")).unwrap();
+    for (split, ids) in [("train", "1001\n1002\n9999\n"), ("dev", "1003\n"), ("test", "1004\n")] {
+        fs_err::write(root.join(format!("splits/{split}_full_hadm_ids.csv")), ids).unwrap();
+    }
+    assert!(mimic4_files(root).unwrap().iter().any(|(name, _)| name == "splits/dev_full_hadm_ids.csv"));
+    let outcome = run("mimic4", root, None, 2, &PreprocessConfig::default()).unwrap();
+    assert_eq!(outcome.notes.len(), 4);
+    assert_eq!(outcome.note("1003").split, Split::Dev);
+    assert_eq!(outcome.excluded("in a split list but without a discharge summary"), 1);
+    assert_eq!(outcome.excluded("in no split list"), 37);
+    fs_err::remove_file(root.join("splits/test_full_hadm_ids.csv")).unwrap();
+    let message = error("mimic4", root, &PreprocessConfig::default());
+    assert!(message.contains("test_full_hadm_ids.csv: this list of admission ids is missing"), "{message}");
+}
+
+#[test]
 fn levels_and_texts_are_options() {
     let dir = corpus();
     let root = Utf8Path::from_path(dir.path()).unwrap();

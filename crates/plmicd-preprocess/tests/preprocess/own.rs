@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow_array::builder::{ListBuilder, StringBuilder};
-use arrow_array::{ArrayRef, Int64Array, LargeStringArray, RecordBatch};
+use arrow_array::{ArrayRef, Int64Array, LargeStringArray, RecordBatch, UInt16Array};
 use camino::{Utf8Path, Utf8PathBuf};
 use parquet::arrow::ArrowWriter;
 use plmicd_data::{CodeSystem, Split};
@@ -85,6 +85,7 @@ fn a_parquet_file_is_read_whatever_wrote_it() {
     let columns: Vec<(&str, ArrayRef)> = vec![
         ("note", Arc::new(Int64Array::from(vec![7, 8, 9]))),
         ("text", Arc::new(LargeStringArray::from(vec!["First", "Second é", "Third"]))),
+        ("subject", Arc::new(UInt16Array::from(vec![65_535, 1, 1]))),
         ("codes", Arc::new(codes.finish())),
     ];
     let batch = RecordBatch::try_from_iter(columns).unwrap();
@@ -97,14 +98,14 @@ fn a_parquet_file_is_read_whatever_wrote_it() {
     let mut config = PreprocessConfig { splits: Splits::Random, ..icd10() };
     let message = error("table", &root, &config);
     assert!(
-        message.contains("notes.parquet, column id: no such column; found: note, text, codes"),
+        message.contains("notes.parquet, column id: no such column; found: note, text, subject, codes"),
         "{message}"
     );
     config.table.id_column = "note".to_owned();
     let outcome = run("table", &root, None, 2, &config).unwrap();
     let read: Vec<_> =
         rows(&outcome).into_iter().map(|(id, subject, _, codes)| (id, subject, codes)).collect();
-    assert_eq!(read, [("7", "7", vec!["I10", "E11.9"]), ("8", "8", vec!["E11.9"])]);
+    assert_eq!(read, [("7", "65535", vec!["I10", "E11.9"]), ("8", "1", vec!["E11.9"])]);
     assert_eq!(outcome.note("8").text, "second é");
 
     config.table.text_column = "note".to_owned();

@@ -151,6 +151,8 @@ fn a_vocabulary_goes_on_where_another_stops() {
             inputs.iter().map(|(slot, kind, dir)| (*slot, *kind, dir.path.as_path())).collect();
         let extended = run::<Vocabulary>(&config, &inputs, 2).unwrap();
         assert!(extended.path.join(model).exists());
+        let names = fs_err::read_to_string(extended.path.join("special_tokens_map.json")).unwrap();
+        assert!(names.contains("\"mask_token\""), "{name}: {names}");
         let known = ExtendedVocabulary::read(&extended.path).unwrap().unwrap();
         assert!(known.base_size == size && known.pieces.len() <= more && known.pieces.len() > 10);
 
