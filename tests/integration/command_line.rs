@@ -26,6 +26,12 @@ fn wrong_arguments_are_usage_errors() {
     world.fails(2, &["run", "tiny.toml", "--until", "finetunes"]).says(&["did you mean `finetune`?"]);
     world.fails(2, &["run", "none.toml"]).says(&["no pipeline file at none.toml"]);
     world.fails(2, &["run", "tiny.toml", "--set", "stages.finetune.config.epochs"]).says(&["path=value"]);
+    for wrong in ["abc", "-3", "1.5"] {
+        let setting = format!("stages.finetune.config.epochs={wrong}");
+        world
+            .fails(2, &["plan", "tiny.toml", "--set", &setting])
+            .says(&[wrong, "expected a whole number from 0 on"]);
+    }
     world.fails(2, &["explain", "tiny.toml", "--node", "tokenise"]).says(&["did you mean `tokenize`?"]);
     world.fails(2, &["no-such-command"]);
     world.fails(2, &["synth", "--out", "x", "--codes", "0"]).says(&["--codes"]);

@@ -60,7 +60,7 @@ fn a_pipeline_runs_once_and_then_only_what_a_change_touches() {
     world.ok(&["runs"]).prints(&["tiny", "ok"]);
     world.ok(&["show"]).prints(&["pipeline  tiny", "threshold"]);
     world.ok(&["status", "tiny.toml"]).prints(&["finetune", "cached"]);
-    world.ok(&["logs", "last", "threshold"]);
+    world.ok(&["logs", "last", "threshold"]).prints(&["started", "dev value", "done: thresholds"]);
     world.ok(&["artifact", "show", &model[..12]]).prints(&["made by     finetune", "model.safetensors"]);
     world.ok(&["artifact", "gc", "--grace", "0", "--keep-runs", "9"]).prints(&["freed"]);
     assert_eq!(world.planned("hit", &["tiny.toml"]).len(), 10, "what recent runs made stays");

@@ -54,6 +54,9 @@ pub struct SplitEvaluation {
     /// By how many train notes have a code, where train counts are known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub frequency_bins: Vec<FrequencyBin>,
+    /// The labels of each chapter that the label space has, in the order of the classifications.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chapters: Vec<ChapterPart>,
     /// `category` and `chapter`: the metrics where a code of the right group is right.
     pub levels: BTreeMap<String, BTreeMap<String, f64>>,
     /// Do scores mean what they say?
@@ -92,6 +95,25 @@ impl FrequencyBin {
             (low, None) => format!("over {}", low.saturating_sub(1)),
         }
     }
+}
+
+/// The codes of one chapter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChapterPart {
+    /// Its classification.
+    pub system: CodeSystem,
+    /// Its range of categories, such as `390-459`.
+    pub chapter: String,
+    /// Its heading; empty where it has none.
+    pub title: String,
+    /// Labels in it.
+    pub labels: u64,
+    /// Those of them that are true for at least one note.
+    pub labels_present: u64,
+    /// True (note, label) pairs.
+    pub positives: u64,
+    /// Metrics over its labels.
+    pub metrics: BTreeMap<String, f64>,
 }
 
 /// Calibration over all (note, label) pairs.

@@ -37,8 +37,8 @@ pub mod training;
 pub use code::{CodeSystem, IcdCode};
 pub use error::DataError;
 pub use evaluation::{
-    Calibration, CodeResult, Evaluation, FrequencyBin, FrequentCodes, PrecisionRecallPoint, ReliabilityBin,
-    SplitEvaluation, read_per_code, write_per_code,
+    Calibration, ChapterPart, CodeResult, Evaluation, FrequencyBin, FrequentCodes, PrecisionRecallPoint,
+    ReliabilityBin, SplitEvaluation, read_per_code, write_per_code,
 };
 pub use json::{read_json, write_json};
 pub use label::{Label, LabelSpace};

@@ -1,8 +1,8 @@
-//! The same metrics over parts: diagnoses and procedures, frequent and rare codes, coarser levels.
+//! The same metrics over parts: diagnoses and procedures, frequent and rare codes, chapters; and at coarser levels.
 
 use std::collections::BTreeMap;
 
-use plmicd_data::{FrequencyBin, IcdCode, Label, LabelSpace};
+use plmicd_data::{ChapterPart, CodeSystem, FrequencyBin, IcdCode, Label, LabelSpace};
 use plmicd_metrics::summary::{of_counts, of_decisions};
 use plmicd_metrics::{LabelCounts, Predictions, Truth, mean_and_deviation};
 
@@ -55,6 +55,34 @@ pub(crate) fn by_frequency(
                 labels_present: part.positives.iter().filter(|count| **count > 0).count() as u64,
                 positives: part.positives.iter().sum(),
                 metrics,
+            }
+        })
+        .collect()
+}
+
+/// Metrics over the labels of each chapter, in the order of systems and ranges. Labels outside every chapter are left
+/// out.
+pub(crate) fn by_chapter(counts: &LabelCounts, labels: &LabelSpace) -> Vec<ChapterPart> {
+    let mut members: BTreeMap<(CodeSystem, String), (&'static str, Vec<usize>)> = BTreeMap::new();
+    for (index, label) in labels.labels().iter().enumerate() {
+        let code = IcdCode::parse(label.system, &label.code).ok();
+        if let Some((range, title)) = code.and_then(|code| code.chapter()) {
+            members.entry((label.system, range)).or_insert_with(|| (title, Vec::new())).1.push(index);
+        }
+    }
+    members
+        .into_iter()
+        .map(|((system, chapter), (title, inside))| {
+            // The labels of a chapter are in ascending order.
+            let part = counts.subset(|label| inside.binary_search(&label).is_ok());
+            ChapterPart {
+                system,
+                chapter,
+                title: title.to_owned(),
+                labels: part.positives.len() as u64,
+                labels_present: part.positives.iter().filter(|count| **count > 0).count() as u64,
+                positives: part.positives.iter().sum(),
+                metrics: of_counts(&part),
             }
         })
         .collect()

@@ -9,7 +9,7 @@ use plmicd_data::{
 use plmicd_metrics::summary::{of_decisions, ranking_and_auc};
 use plmicd_metrics::{
     LabelCounts, MetricsError, NoteTable, Predictions, Ranking, Rule, Scope, Scored, Truth, at_threshold,
-    bootstrap, label_average_precisions, micro_average_precision, precision_at_bounds,
+    bootstrap, bootstrap_areas, label_average_precisions, micro_average_precision, precision_at_bounds,
     precision_recall_curve,
 };
 
@@ -81,6 +81,7 @@ pub(crate) fn evaluate(task: &Task<'_>) -> Result<Results, MetricsError> {
         frequency_bins: task
             .train_counts
             .map_or_else(Vec::new, |train| breakdown::by_frequency(&counts, train, &areas, &precisions)),
+        chapters: breakdown::by_chapter(&counts, task.labels),
         levels: breakdown::by_level(&predictions, task.truth, task.labels),
         calibration: calibration(&scored),
         precision_recall: precision_recall_curve(&scored, CURVE_POINTS)
@@ -95,7 +96,7 @@ pub(crate) fn evaluate(task: &Task<'_>) -> Result<Results, MetricsError> {
     };
     let codes = code_results(task, &counts, &areas, &precisions);
     let table = NoteTable::new(task.truth.clone(), predictions, Some(ranks))?;
-    let evaluation = SplitEvaluation { intervals: intervals(&table, task.config), ..evaluation };
+    let evaluation = SplitEvaluation { intervals: intervals(&table, &scored, task.config), ..evaluation };
     Ok(Results { evaluation, codes, outcomes })
 }
 
@@ -103,10 +104,16 @@ fn lists(truth: &Truth) -> Vec<Vec<i32>> {
     (0..truth.num_notes()).map(|note| truth.row(note).iter().map(|id| *id as i32).collect()).collect()
 }
 
-fn intervals(table: &NoteTable, config: &EvaluateConfig) -> BTreeMap<String, Interval> {
+fn intervals(table: &NoteTable, scored: &Scored<'_>, config: &EvaluateConfig) -> BTreeMap<String, Interval> {
     let resamples = usize::try_from(config.resamples).unwrap_or(usize::MAX);
     let intervals = bootstrap(table, &config.k, resamples, config.seed);
-    let named = table.names(&config.k).into_iter().zip(intervals);
+    let areas = bootstrap_areas(scored, resamples, config.seed);
+    let areas = ["micro_auc", "macro_auc"].map(str::to_owned).into_iter().zip(areas);
+    let named = table
+        .names(&config.k)
+        .into_iter()
+        .zip(intervals)
+        .chain(areas.filter_map(|(name, area)| Some((name, area?))));
     named
         .map(|(name, i)| (name, Interval { low: i.low, high: i.high, standard_error: i.standard_error }))
         .collect()

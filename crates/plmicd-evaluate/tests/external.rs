@@ -146,6 +146,7 @@ fn what_does_not_fit_is_refused_with_its_line() {
         ),
         ("id,code,score\n2,428.0\n", "predictions.csv:2: 2 fields, but the header has 3"),
         ("note,codes\n", "no column `id` (the note's id); its columns are note, codes"),
+        ("", "no column `id` (the note's id); it is empty"),
         ("id,label\n", "no column `codes` or `code`"),
         ("id,code,codes\n", "it has both `codes` and `code`"),
         ("id,codes\n,428.0\n", "predictions.csv:2, column id: it is empty"),

@@ -169,6 +169,11 @@ fn parts_levels_intervals_and_outcomes() {
     assert_eq!((test.levels["chapter"]["groups"], test.levels["category"]["groups"]), (3.0, 3.0));
     assert_eq!(test.levels["chapter"]["micro_f1"], test.metrics["micro_f1"]);
     assert_eq!(test.systems["procedures"]["micro_f1"], 1.0);
+    let chapters: Vec<_> =
+        test.chapters.iter().map(|part| (part.chapter.as_str(), part.labels, part.positives)).collect();
+    assert_eq!(chapters, [("240-279", 1, 1), ("390-459", 1, 1), ("35-39", 1, 1)]);
+    assert_eq!(test.chapters[1].title, "Diseases of the circulatory system");
+    assert_eq!(test.chapters[1].metrics["micro_f1"], 2.0 / 3.0);
     let pairs: u64 = test.calibration.bins.iter().map(|bin| bin.pairs).sum();
     assert!(pairs == 9 && test.calibration.brier > 0.0);
     assert_eq!(test.precision_recall.last().map(|point| point.recall), Some(1.0));

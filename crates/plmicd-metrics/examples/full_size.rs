@@ -11,7 +11,7 @@ use plmicd_metrics::rules::{
 use plmicd_metrics::summary::{of_decisions, ranking_and_auc};
 use plmicd_metrics::{
     Calibration, NoteTable, Predictions, Ranking, Rule, Scope, Scored, Truth, at_threshold, best_macro_f1,
-    best_micro_f1, bootstrap, compare, curve, curve_thresholds, label_average_precisions,
+    best_micro_f1, bootstrap, bootstrap_areas, compare, curve, curve_thresholds, label_average_precisions,
     micro_average_precision, precision_recall_curve,
 };
 
@@ -48,6 +48,7 @@ fn main() {
     let ranks = Ranking::new(&scored, &Scope::everything(&truth)).ranks().to_vec();
     let table = NoteTable::new(truth.clone(), predictions.clone(), Some(ranks)).expect("the same notes");
     timed("  bootstrap, 1,000 samples", || bootstrap(&table, &[5, 8, 15], 1000, 1));
+    timed("  bootstrap of both AUCs, 1,000 samples", || bootstrap_areas(&scored, 1000, 1));
     timed("  randomisation test, 10,000 trials", || compare(&table, &table, &[5, 8, 15], 10_000, 1));
 
     println!("\nlabel by label, the straightforward way");

@@ -15,12 +15,13 @@
 //! | [`precision_recall`] | average precision, the curve |
 //! | [`calibration`] | reliability curve, expected calibration error, Brier score |
 //! | [`groups`] | the same at coarser levels of the classification |
-//! | [`note_table`], [`resample`] | bootstrap intervals, paired randomisation test |
+//! | [`note_table`], [`resample`], [`auc_bootstrap`] | bootstrap intervals, paired randomisation test |
 //! | [`summary`] | all of it under documented names |
 //!
 //! A label is predicted when its score is **strictly greater than** the threshold, both as `f32`.
 
 pub mod auc;
+pub mod auc_bootstrap;
 pub mod calibration;
 pub mod counts;
 pub mod data;
@@ -38,6 +39,7 @@ pub mod summary;
 pub mod threshold;
 
 pub use auc::{label_aucs, macro_auc, micro_auc};
+pub use auc_bootstrap::bootstrap_areas;
 pub use calibration::{Calibration, ReliabilityBin};
 pub use counts::LabelCounts;
 pub use data::{MetricsError, Scope, Scored, Truth};

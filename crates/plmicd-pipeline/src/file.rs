@@ -427,7 +427,8 @@ impl Resolver<'_> {
         match serde_path_to_error::deserialize::<_, Runtime>(settings) {
             Ok(runtime) => Some(runtime),
             Err(error) => {
-                let issue = ConfigIssue::new(error.path().to_string(), error.inner().to_string());
+                let message = crate::registry::plain(&error.inner().to_string());
+                let issue = ConfigIssue::new(error.path().to_string(), message);
                 self.problems.push(config_problem(holder, name, &issue, "runtime"));
                 None
             }

@@ -121,8 +121,20 @@ fn parse<T: serde::de::DeserializeOwned>(config: &Value) -> Result<T, ConfigIssu
     serde_path_to_error::deserialize(config).map_err(|error| {
         let path = error.path().to_string();
         let path = if path == "." { String::new() } else { path };
-        ConfigIssue::new(path, error.into_inner().to_string())
+        ConfigIssue::new(path, plain(&error.into_inner().to_string()))
     })
+}
+
+/// A complaint about a value without the names of types of the program.
+pub(crate) fn plain(message: &str) -> String {
+    const WORDS: [(&str, &[&str]); 3] = [
+        ("a whole number from 0 on", &["usize", "u64", "u32", "u16", "u8"]),
+        ("a whole number", &["isize", "i64", "i32"]),
+        ("a number", &["f64", "f32"]),
+    ];
+    let Some((found, expected)) = message.rsplit_once("expected ") else { return message.to_owned() };
+    let words = WORDS.iter().find(|(_, types)| types.contains(&expected));
+    words.map_or_else(|| message.to_owned(), |(words, _)| format!("{found}expected {words}"))
 }
 
 /// `full` less what equals `default` at the same place. Injective for a given default, since `full` always

@@ -1,7 +1,7 @@
 //! Records of runs: `runs/<run-id>/` with `run.json`, `events.jsonl` and `logs/`.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{BufRead, Write};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use plmicd_artifact::{Digest, Store};
@@ -175,6 +175,24 @@ fn run_order(id: &str) -> (String, u64) {
     let stamp = id.get(..15).unwrap_or(id).to_owned();
     let number = id.get(16..).and_then(|n| n.parse().ok()).unwrap_or(1);
     (stamp, number)
+}
+
+/// All events of one node of a run, in order; none where the run has left no events.
+pub fn events_of(store: &Store, id: &str, node: &str) -> std::io::Result<Vec<EventRecord>> {
+    let path = store.runs_dir().join(id).join("events.jsonl");
+    if !path.is_file() {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    for line in std::io::BufReader::new(fs_err::File::open(path)?).split(b'\n') {
+        // The last line may be half-written.
+        if let Ok(event) = serde_json::from_slice::<EventRecord>(&line?)
+            && event.node == node
+        {
+            found.push(event);
+        }
+    }
+    Ok(found)
 }
 
 /// How far each node of a run was when it last said so, of what stands near the end of its log.

@@ -1,26 +1,31 @@
-//! The best and the worst codes.
+//! The best and the worst codes, and the chapters.
 
 use std::cmp::Reverse;
 
-use plmicd_data::CodeResult;
+use plmicd_data::{ChapterPart, CodeResult, SplitEvaluation};
 use serde::Serialize;
 
 use crate::config::ReportConfig;
-use crate::privacy::Privacy;
+use crate::privacy::{Privacy, thousands};
 
-/// A table of codes.
+/// A table of codes or chapters; F1 stands before the columns.
 #[derive(Debug, Serialize)]
 pub(crate) struct CodeTable {
     pub caption: String,
+    /// What a row is.
+    pub of: &'static str,
+    pub measure: &'static str,
     pub columns: Vec<&'static str>,
     pub rows: Vec<CodeRow>,
 }
 
-/// A code with its cells.
+/// A code or chapter with its cells.
 #[derive(Debug, Serialize)]
 pub(crate) struct CodeRow {
     pub code: String,
     pub description: String,
+    /// F1 with three decimals; the page also draws it.
+    pub f1: String,
     pub cells: Vec<String>,
 }
 
@@ -77,18 +82,50 @@ fn table(which: &str, privacy: Privacy, rows: &[&CodeResult]) -> CodeTable {
     let row = |row: &&CodeResult| {
         let area = row.auc.map_or_else(|| "–".to_owned(), number);
         let train = row.train_count.map_or_else(|| "–".to_owned(), |count| privacy.count(count));
-        let mut cells = vec![number(row.f1), area];
+        let mut cells = vec![area];
         // On restricted data, precision and recall would give the number of hits away.
         if !privacy.restricted {
             cells.extend([number(row.precision), number(row.recall), privacy.count(row.predicted)]);
         }
         cells.extend([privacy.count(row.positives), train]);
-        CodeRow { code: row.code.clone(), description: row.description.clone(), cells }
+        CodeRow { code: row.code.clone(), description: row.description.clone(), f1: number(row.f1), cells }
     };
-    let mut columns = vec!["F1", "AUC"];
+    let mut columns = vec!["AUC"];
     if !privacy.restricted {
         columns.extend(["Precision", "Recall", "Predicted"]);
     }
     columns.extend(["Notes", "Train notes"]);
-    CodeTable { caption: format!("{which} codes by F1"), columns, rows: rows.iter().map(row).collect() }
+    CodeTable {
+        caption: format!("{which} codes by F1"),
+        of: "Code",
+        measure: "F1",
+        columns,
+        rows: rows.iter().map(row).collect(),
+    }
+}
+
+/// The chapters that occur; nothing where there is none. On restricted data those of few pairs are left out.
+pub(crate) fn chapters(split: &str, result: &SplitEvaluation, privacy: Privacy) -> Option<CodeTable> {
+    let shown = result.chapters.iter().filter(|part| part.positives > 0 && privacy.shows(part.positives));
+    let row = |part: &ChapterPart| {
+        let value = |name: &str| part.metrics.get(name).map_or_else(|| "–".to_owned(), |v| format!("{v:.3}"));
+        CodeRow {
+            code: part.chapter.clone(),
+            description: part.title.clone(),
+            f1: value("micro_f1"),
+            cells: vec![
+                value("macro_f1_present_labels"),
+                thousands(part.labels_present),
+                privacy.count(part.positives),
+            ],
+        }
+    };
+    let rows: Vec<CodeRow> = shown.map(row).collect();
+    (!rows.is_empty()).then(|| CodeTable {
+        caption: format!("Chapters, {split}"),
+        of: "Chapter",
+        measure: "Micro F1",
+        columns: vec!["Macro F1, codes present", "Codes present", "Pairs"],
+        rows,
+    })
 }

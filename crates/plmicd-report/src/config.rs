@@ -17,7 +17,8 @@ pub struct ReportConfig {
     /// Notes that must have a code for it to be listed among the best or worst: with fewer, its F1 says
     /// little. Restricted data never go below 10.
     pub min_positives: u64,
-    /// A published result to stand beside ours, such as `plm-icd/mimic3-full`.
+    /// A published result to stand beside ours, such as `plm-icd/mimic3-full`; empty for none, where a file
+    /// below names one.
     pub published: Option<String>,
 }
 
@@ -34,6 +35,7 @@ impl ReportConfig {
             issues.push(ConfigIssue::new("title", "it must not be empty"));
         }
         if let Some(name) = &self.published
+            && !name.is_empty()
             && published::find(name).is_none()
         {
             let known: Vec<&str> = published::PUBLISHED.iter().map(|row| row.name).collect();

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::data_set::{Row, Table};
 use crate::headline::metric_title;
 use crate::privacy::{Privacy, thousands};
+use crate::sources::Sources;
 
 /// A figure of the page.
 #[derive(Debug, Serialize)]
@@ -40,24 +41,21 @@ pub(crate) fn library() -> Result<&'static str, StageError> {
     script.ok_or_else(|| StageError::failed("the plotting library is not where it is expected"))
 }
 
-/// All figures that the inputs allow; `split` is the last one evaluated.
-pub(crate) fn figures(
-    training: Option<&TrainingHistory>,
-    thresholds: &Thresholds,
-    split: Option<(&str, &SplitEvaluation)>,
-    privacy: Privacy,
-) -> Vec<Figure> {
+/// All figures that the inputs allow; `split` is the last one evaluated, by its name.
+pub(crate) fn figures(sources: &Sources, split: Option<(&str, &SplitEvaluation)>) -> Vec<Figure> {
     let mut figures = Vec::new();
-    if let Some(training) = training {
+    if let Some(training) = &sources.training {
         figures.extend(loss(training));
         figures.extend(learning_rate(training));
         figures.extend(dev_metrics(training));
     }
-    figures.extend(threshold(thresholds));
+    figures.extend(threshold(&sources.thresholds));
     if let Some((title, result)) = split {
-        figures.extend(precision_recall(title, result));
+        let privacy = sources.privacy;
+        let positives = sources.per_code.iter().map(|row| row.positives).sum();
+        figures.extend(precision_recall(title, result, positives, privacy));
         figures.extend(frequency(title, result, privacy));
-        figures.extend(calibration(title, result));
+        figures.extend(calibration(title, result, privacy));
     }
     figures
 }
@@ -168,7 +166,7 @@ fn loss(training: &TrainingHistory) -> Option<Figure> {
     let (lowest, highest) = (losses().reduce(f64::min)?, losses().reduce(f64::max)?);
     let logarithmic = lowest > 0.0 && highest / lowest > LOG_FROM;
     let (axis, note) = if logarithmic {
-        (json!({"type": "log"}), " Logarithmic axis.")
+        (json!({"type": "log", "dtick": "D2", "tickformat": "~g"}), " Logarithmic axis.")
     } else {
         (json!({"rangemode": "tozero"}), "")
     };
@@ -248,13 +246,21 @@ fn threshold(thresholds: &Thresholds) -> Option<Figure> {
     lines("threshold", "Choice of the threshold", caption, ("decision threshold", "dev F1"), axis, &series)
 }
 
-fn precision_recall(split: &str, result: &SplitEvaluation) -> Option<Figure> {
-    let points = result.precision_recall.iter().map(|point| (point.recall, point.precision)).collect();
+fn precision_recall(
+    split: &str,
+    result: &SplitEvaluation,
+    positives: u64,
+    privacy: Privacy,
+) -> Option<Figure> {
+    // The first points stand for a few pairs of notes and codes.
+    let shown = |recall: f64| privacy.shows((recall * positives as f64).round() as u64);
+    let points = result.precision_recall.iter().filter(|point| shown(point.recall));
+    let points = points.map(|point| (privacy.share(point.recall), privacy.share(point.precision))).collect();
     let mut series = vec![Series::line("all codes", points)];
     if let (Some(recall), Some(precision)) =
         (result.metrics.get("micro_recall"), result.metrics.get("micro_precision"))
     {
-        series.push(Series::mark("at the decision rule", (*recall, *precision)));
+        series.push(Series::mark("as decided", (privacy.share(*recall), privacy.share(*precision))));
     }
     let area = result.metrics.get("micro_average_precision").copied().unwrap_or(0.0);
     let caption = format!("Over all pairs of notes and codes of {split}; average precision {area:.3}.");
@@ -312,9 +318,10 @@ fn frequency(split: &str, result: &SplitEvaluation, privacy: Privacy) -> Option<
     })
 }
 
-fn calibration(split: &str, result: &SplitEvaluation) -> Option<Figure> {
-    let bins = result.calibration.bins.iter().filter(|bin| bin.pairs > 0);
-    let points: Vec<(f64, f64)> = bins.map(|bin| (bin.mean_score, bin.share_true)).collect();
+fn calibration(split: &str, result: &SplitEvaluation, privacy: Privacy) -> Option<Figure> {
+    let bins = result.calibration.bins.iter().filter(|bin| bin.pairs > 0 && privacy.shows(bin.pairs));
+    let points: Vec<(f64, f64)> =
+        bins.map(|bin| (privacy.share(bin.mean_score), privacy.share(bin.share_true))).collect();
     if points.is_empty() {
         return None;
     }

@@ -65,6 +65,11 @@ const SHOWN: &[&str] = &[
 ];
 
 impl Headline {
+    /// The model's column of the last split: test, as a rule.
+    pub(crate) fn last_model_column(&self) -> Option<usize> {
+        self.columns.iter().rposition(|column| column.of == "model")
+    }
+
     pub(crate) fn of(title: &str, evaluation: &Evaluation) -> Self {
         let mut columns = Vec::new();
         let mut values: Vec<&BTreeMap<String, f64>> = Vec::new();
@@ -194,14 +199,6 @@ pub(crate) fn show(name: &str, value: Option<f64>) -> String {
         None => "–".to_owned(),
         Some(value) if name.ends_with("_labels") && value >= 2.0 => format!("{value:.0}"),
         Some(value) => format!("{value:.4}"),
-    }
-}
-
-/// A value with its interval, as shown: `0.5980 [0.5921, 0.6043]`.
-pub(crate) fn show_with(name: &str, value: Option<f64>, interval: Option<[f64; 2]>) -> String {
-    match interval {
-        Some([low, high]) => format!("{} [{low:.4}, {high:.4}]", show(name, value)),
-        None => show(name, value),
     }
 }
 

@@ -4,16 +4,17 @@
 //! |---|---|
 //! | `sources.rs` | reading the inputs |
 //! | `headline.rs` | which metrics are shown, under which titles |
-//! | `codes.rs` | the best and the worst codes |
+//! | `codes.rs`, `code_figure.rs` | the best and the worst codes; all of them as points |
 //! | `data_set.rs` | tables of notes and tokens |
 //! | `figures.rs`, `templates/figures.js` | the figures, drawn by Plotly |
 //! | `published.rs` | published results to stand beside ours |
 //! | `privacy.rs` | what a report on restricted data may show |
-//! | `page.rs`, `templates/` | the HTML page |
+//! | `page.rs`, `results.rs`, `templates/` | the HTML page, and what stands at its top |
 //! | `provenance.rs` | the part of the page that a run adds: where the results come from |
 //! | `sweep/` | stage `sweep-report`: the variants of a sweep side by side |
 //! | `text.rs` | Markdown, CSV, LaTeX and plain text |
 
+mod code_figure;
 mod codes;
 mod config;
 mod data_set;
@@ -23,6 +24,7 @@ mod page;
 mod privacy;
 mod provenance;
 mod published;
+mod results;
 mod sources;
 mod sweep;
 mod text;
@@ -59,7 +61,7 @@ impl Stage for Report {
     type Config = ReportConfig;
 
     const NAME: &'static str = "report";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const OUTPUT: &'static str = kind::REPORT;
     const SCHEMA: u32 = 1;
     const SUMMARY: &'static str = "write the report: metrics table, curves, data set, codes";

@@ -6,15 +6,16 @@ use std::collections::BTreeMap;
 use minijinja::{Environment, Value, context};
 use plmicd_data::SplitEvaluation;
 use plmicd_pipeline::StageError;
-use serde::Serialize;
 
-use crate::codes::Codes;
+use crate::code_figure;
+use crate::codes::{self, Codes};
 use crate::config::ReportConfig;
 use crate::data_set::{self, Row, Table};
 use crate::figures::{Figure, figures, library};
-use crate::headline::{Headline, HeadlineRow, show, show_with, split_title};
+use crate::headline::{Headline, show, split_title};
 use crate::privacy::thousands;
 use crate::published;
+use crate::results;
 use crate::sources::Sources;
 
 /// The templates. The names decide the escaping: `.html` escapes.
@@ -51,14 +52,6 @@ pub(crate) fn figure(figure: Figure) -> Value {
     }
 }
 
-/// A number at the top of the page.
-#[derive(Serialize)]
-struct Tile {
-    title: String,
-    value: String,
-    note: String,
-}
-
 /// Makes the page.
 pub(crate) fn render(
     config: &ReportConfig,
@@ -67,78 +60,45 @@ pub(crate) fn render(
 ) -> Result<String, StageError> {
     let last = sources.evaluation.splits.last_key_value();
     let named = last.map(|(split, result)| (split.as_str(), result));
-    let figures = figures(sources.training.as_ref(), &sources.thresholds, named, sources.privacy);
+    let figures = figures(sources, named);
     let figures: Vec<Value> = figures.into_iter().map(figure).collect();
-    let per_code_split = last.map(|(split, _)| split_title(*split));
+    let code_figure = last.and_then(|(split, _)| {
+        code_figure::figure(config, split.as_str(), sources.privacy, &sources.per_code)
+    });
     let published = config.published.as_deref().and_then(published::find).map(|row| {
         context! { title => row.title, source => row.source, table => published::table(row, headline) }
     });
+    let data_set = data_set::tables(sources.privacy, sources.corpus.as_ref(), sources.tokens.as_ref());
+    let mut contents = vec![("results", "Results"), ("curves", "Curves"), ("codes", "Codes")];
+    if !data_set.is_empty() {
+        contents.push(("data", "Data set"));
+    }
+    contents.push(("inputs", "Made from"));
     fill(
         "report.html",
         context! {
             title => headline.title,
             restricted => sources.privacy.restricted,
-            tiles => tiles(headline),
-            metrics => table("Metrics", headline, &headline.rows, false),
-            all_metrics => table("All metrics", headline, &headline.all_rows, true),
+            facts => results::facts(sources),
+            contents,
+            split => last.map(|(split, _)| split_title(*split)),
+            tiles => results::tiles(headline),
+            metrics => results::metrics(headline),
+            all_metrics => results::all_metrics(headline),
             at_half => at_half(sources),
             baseline => sources.evaluation.baseline,
             figures,
             published,
             parts => last.map_or_else(Vec::new, |(_, result)| parts(result)),
-            resamples => sources.evaluation.resamples,
-            data_set => data_set::tables(
-                sources.privacy,
-                sources.corpus.as_ref(),
-                sources.tokens.as_ref(),
-            ),
+            resamples => thousands(sources.evaluation.resamples),
+            data_set,
             codes => Codes::of(config, sources.privacy, &sources.per_code),
-            per_code_split,
+            code_figure => code_figure.map(figure),
+            chapters => named.and_then(|(split, result)| codes::chapters(split, result, sources.privacy)),
             training => training(sources),
             inputs => sources.inputs,
         },
     )
-}
-
-fn table(caption: &str, headline: &Headline, rows: &[HeadlineRow], with_names: bool) -> Table {
-    let title = |row: &HeadlineRow| if with_names { row.name.clone() } else { row.title.clone() };
-    Table {
-        caption: caption.to_owned(),
-        columns: headline.columns.iter().map(|column| column.title.clone()).collect(),
-        rows: rows
-            .iter()
-            .map(|row| Row {
-                title: title(row),
-                cells: row
-                    .values
-                    .iter()
-                    .zip(&row.intervals)
-                    .map(|(value, interval)| show_with(&row.name, *value, *interval))
-                    .collect(),
-            })
-            .collect(),
-    }
-}
-
-/// The figures of the last split (test, as a rule) that most readers look for first.
-fn tiles(headline: &Headline) -> Vec<Tile> {
-    let Some(at) = headline.columns.iter().rposition(|column| column.of == "model") else {
-        return Vec::new();
-    };
-    let split = split_title(headline.columns[at].split);
-    let baseline = headline.columns.iter().position(|column| column.of == "frequent_codes");
-    let wanted = ["micro_f1", "macro_f1_present_labels", "micro_auc", "precision_at_8"];
-    let tile = |name: &str| {
-        let row = headline.rows.iter().find(|row| row.name == name)?;
-        let mut notes = Vec::new();
-        notes.extend(row.intervals[at].map(|[low, high]| format!("{low:.3} to {high:.3}")));
-        let other = baseline.and_then(|at| row.values[at]);
-        notes.extend(other.map(|value| format!("frequent codes: {}", show(name, Some(value)))));
-        let note = notes.join("; ");
-        let title = format!("{}, {}", row.title, split.to_lowercase());
-        Some(Tile { title, value: show(name, row.values[at]), note })
-    };
-    wanted.into_iter().filter_map(tile).collect()
 }
 
 /// The last split by kind of code and by level.

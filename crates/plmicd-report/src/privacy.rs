@@ -22,6 +22,11 @@ impl Privacy {
         !self.restricted || !(1..LEAST_COUNT).contains(&count)
     }
 
+    /// A share of pairs, on restricted data with three decimals: all its digits would tell what it was counted from.
+    pub fn share(self, share: f64) -> f64 {
+        if self.restricted { (1000.0 * share).round() / 1000.0 } else { share }
+    }
+
     /// The notes that a listed code must have.
     pub fn min_positives(self, wanted: u64) -> u64 {
         if self.restricted { wanted.max(LEAST_COUNT) } else { wanted }

@@ -192,7 +192,7 @@ pub(crate) fn find(name: &str) -> Option<&'static Published> {
 
 /// A published row beside ours, on the last split; metrics that we have not are left out.
 pub(crate) fn table(row: &Published, headline: &Headline) -> Table {
-    let at = headline.columns.iter().rposition(|column| column.of == "model");
+    let at = headline.last_model_column();
     let rows = row.values.iter().filter_map(|(name, published)| {
         let ours = headline.all_rows.iter().find(|row| row.name == *name)?.values.get(at?).copied()??;
         let published = published / 100.0;

@@ -2,20 +2,38 @@
 // Draws the figures in the colours of the page, again when these change.
 (function () {
   const ink = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const font = getComputedStyle(document.body).fontFamily;
   const figures = Array.from(document.querySelectorAll(".plot")).map((place) => ({
     place, spec: JSON.parse(document.getElementById(place.dataset.spec).textContent),
   }));
+  // Single points stand out from the lines they lie on; guides stay behind them.
+  const coloured = (trace) => {
+    if (trace.mode === "markers" && trace.marker.symbol) {
+      return Object.assign({}, trace, { marker: Object.assign({ color: ink("--ink"), line: { color: ink("--card"), width: 2 } }, trace.marker) });
+    }
+    if (trace.line && trace.line.dash === "dot") {
+      return Object.assign({}, trace, { line: Object.assign({ color: ink("--soft") }, trace.line) });
+    }
+    return trace;
+  };
   const draw = () => {
-    const axis = { gridcolor: ink("--rule"), zerolinecolor: ink("--rule"), linecolor: ink("--rule"), automargin: true };
+    const axis = {
+      gridcolor: ink("--faint"), zerolinecolor: ink("--rule"), linecolor: ink("--rule"), automargin: true,
+      tickfont: { color: ink("--soft") }, title: { font: { color: ink("--soft"), size: 12 }, standoff: 8 },
+    };
     for (const { place, spec } of figures) {
       const layout = Object.assign({
-        paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink("--ink"), size: 12 },
-        margin: { l: 56, r: 12, t: 8, b: 44 }, height: 330, hovermode: "closest",
-        legend: { orientation: "h", y: 0, x: 0, yref: "container", yanchor: "bottom" }, colorway: ["--s0", "--s1", "--s2", "--s3", "--s4"].map(ink),
+        paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { family: font, color: ink("--ink"), size: 12 },
+        margin: { l: 52, r: 10, t: 10, b: 40 }, height: 320, hovermode: "closest", dragmode: false,
+        hoverlabel: { bgcolor: ink("--card"), bordercolor: ink("--rule"), font: { family: font, color: ink("--ink") }, align: "left" },
+        legend: { orientation: "h", y: 0, x: 0, yref: "container", yanchor: "bottom", font: { color: ink("--ink") } },
+        colorway: ["--s0", "--s1", "--s2", "--s3", "--s4"].map(ink), bargap: 0.3, bargroupgap: 0.08,
       }, spec.layout);
-      layout.xaxis = Object.assign({}, axis, spec.layout.xaxis);
-      layout.yaxis = Object.assign({}, axis, spec.layout.yaxis);
-      Plotly.react(place, spec.data, layout, { responsive: true, displaylogo: false, displayModeBar: false });
+      for (const name of ["xaxis", "yaxis"]) {
+        const own = spec.layout[name] || {};
+        layout[name] = Object.assign({}, axis, own, { title: Object.assign({}, axis.title, own.title) });
+      }
+      Plotly.react(place, spec.data.map(coloured), layout, { responsive: true, displaylogo: false, displayModeBar: false });
     }
   };
   draw();

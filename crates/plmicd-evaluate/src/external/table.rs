@@ -57,7 +57,11 @@ impl Columns {
     fn find(path: &Utf8Path, names: &[String], config: &ImportScoresConfig) -> Result<Columns, BadInput> {
         let at = |wanted: &str| names.iter().position(|name| name == wanted);
         let missing = |column: &str, what: &str| {
-            let message = format!("no column `{column}` ({what}); its columns are {}", names.join(", "));
+            let found = match names.iter().all(String::is_empty) {
+                true => "it is empty".to_owned(),
+                false => format!("its columns are {}", names.join(", ")),
+            };
+            let message = format!("no column `{column}` ({what}); {found}");
             BadInput::new(path, message)
                 .line(1)
                 .hint("the settings of stage `import-scores` name the columns")

@@ -34,10 +34,17 @@ pub(crate) fn render(
             Some(format!("“{}” is not compared with the baseline: {why}.", variant.title))
         })
         .collect();
+    let figures = differences(summary);
+    let mut contents = vec![("results", "Results")];
+    if !figures.is_empty() {
+        contents.push(("differences", "Differences"));
+    }
+    contents.extend([("cells", "Every run"), ("inputs", "Made from")]);
     page::fill(
         "sweep.html",
         context! {
             title => config.title,
+            contents,
             restricted => context.restricted(),
             split => split_word(config.split),
             results => summary.table(),
@@ -47,7 +54,7 @@ pub(crate) fn render(
             remarks,
             published => summary.published(),
             source => config.published_source,
-            figures => differences(summary).into_iter().map(page::figure).collect::<Vec<Value>>(),
+            figures => figures.into_iter().map(page::figure).collect::<Vec<Value>>(),
             cells => cells(config, results),
             inputs,
         },

@@ -228,7 +228,11 @@ fn verify(world: &World<'_>, store: &Store, name: Option<&str>, quarantine: bool
     world.terminal.print(&lines.join("\n"));
     let hint =
         if quarantine { "" } else { "\nhint: --quarantine moves them aside, so that a run makes them again" };
-    Err(Failure::new(exit::VERIFICATION, format!("{summary}, {} problems{hint}", report.problems.len())))
+    let problems = match report.problems.len() {
+        1 => "1 problem".to_owned(),
+        n => format!("{n} problems"),
+    };
+    Err(Failure::new(exit::VERIFICATION, format!("{summary}, {problems}{hint}")))
 }
 
 fn gc(world: &World<'_>, store: &Store, keep_runs: usize, grace: u64, dry_run: bool) -> Result<(), Failure> {

@@ -11,6 +11,7 @@ use plmicd_report::{MadeBy, Provenance, Setting, file, with_provenance};
 use serde_json::Value;
 
 use super::config::flatten;
+use super::runs::to_the_second;
 use crate::commands::World;
 use crate::failure::Failure;
 use crate::ui::text;
@@ -190,14 +191,6 @@ fn made_by(node: &str, made: &ActionRecord) -> MadeBy {
         started: words("started").map_or_else(String::new, |time| to_the_second(&time)),
         took: fact("seconds").and_then(Value::as_f64).map(text::duration).unwrap_or_default(),
         machine: machine.join(", "),
-    }
-}
-
-/// `2026-11-24T03:22:33.77310623Z` as `2026-11-24 03:22:33 UTC`.
-fn to_the_second(time: &str) -> String {
-    match time.parse::<jiff::Timestamp>() {
-        Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
-        Err(_) => time.to_owned(),
     }
 }
 

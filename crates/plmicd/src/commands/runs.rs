@@ -224,12 +224,41 @@ pub fn logs(world: &World<'_>, args: &LogsArgs) -> Result<(), Failure> {
             names.join(", ")
         )));
     }
-    if !path.is_file() {
+    let mut lines: Vec<String> = Vec::new();
+    for event in run_record::events_of(&store, &record.id, &args.node)? {
+        let what = match &event.event {
+            Event::Started { .. } => "started".to_owned(),
+            Event::Waiting => "waits: another process is making this output".to_owned(),
+            Event::Note { message } => message.clone(),
+            Event::Warning { message } => format!("warning: {message}"),
+            Event::Failed { message } => format!("failed: {message}"),
+            Event::Interrupted => "stopped; it can be resumed".to_owned(),
+            Event::Finished { kind, artifact, cached, .. } => {
+                let how = if *cached { "cached" } else { "done" };
+                format!("{how}: {kind} {}", artifact.short())
+            }
+            Event::Progress { .. } | Event::Metrics { .. } => continue,
+        };
+        lines.push(format!("{}  {what}", to_the_second(&event.time)));
+    }
+    // What native libraries printed, and the end of a child that could not tell why.
+    let printed = if path.is_file() { fs_err::read(&path)? } else { Vec::new() };
+    let printed = String::from_utf8_lossy(&printed);
+    lines.extend(printed.lines().map(str::to_owned));
+    if lines.is_empty() {
         world.terminal.say(&format!("`{}` did not run in {}: there is no log", args.node, record.id));
         return Ok(());
     }
-    world.terminal.print(&String::from_utf8_lossy(&fs_err::read(&path)?));
+    world.terminal.print(&lines.join("\n"));
     Ok(())
+}
+
+/// `2026-11-24T03:22:33.77310623Z` as `2026-11-24 03:22:33 UTC`.
+pub fn to_the_second(time: &str) -> String {
+    match time.parse::<jiff::Timestamp>() {
+        Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        Err(_) => time.to_owned(),
+    }
 }
 
 /// The folder of the artifact of this kind that `RUN` or `RUN:STAGE` yielded; it has to be the only one.

@@ -1,0 +1,172 @@
+//! The top of the page: what was evaluated, the numbers that most readers look for first, and the table of metrics.
+
+use plmicd_data::{DecisionRule, Evaluation};
+use serde::Serialize;
+
+use crate::headline::{Headline, HeadlineRow, show, split_title};
+use crate::privacy::thousands;
+use crate::sources::Sources;
+
+/// A number at the top of the page, with its place on a scale from 0 to 1 in percent.
+#[derive(Debug, Serialize)]
+pub(crate) struct Tile {
+    pub title: String,
+    pub value: String,
+    pub at: String,
+    /// Where the 95 % interval starts, and how wide it is.
+    pub interval: Option<[String; 2]>,
+    /// The value of the frequent-codes baseline.
+    pub other: Option<String>,
+    pub notes: Vec<String>,
+}
+
+/// The table of metrics, in groups.
+#[derive(Debug, Serialize)]
+pub(crate) struct MetricsTable {
+    pub caption: String,
+    pub columns: Vec<String>,
+    pub groups: Vec<Group>,
+}
+
+/// Rows under a title; none where it is empty.
+#[derive(Debug, Serialize)]
+pub(crate) struct Group {
+    pub title: &'static str,
+    pub rows: Vec<MetricRow>,
+}
+
+/// One metric.
+#[derive(Debug, Serialize)]
+pub(crate) struct MetricRow {
+    pub title: String,
+    /// Whether it is the one that readers look for first.
+    pub lead: bool,
+    pub cells: Vec<MetricCell>,
+}
+
+/// A value, and its interval where there is one.
+#[derive(Debug, Serialize)]
+pub(crate) struct MetricCell {
+    pub value: String,
+    pub interval: Option<String>,
+    /// Of another split than the last: a narrow page leaves its interval out.
+    pub minor: bool,
+}
+
+/// What was evaluated: names and values.
+pub(crate) fn facts(sources: &Sources) -> Vec<(String, String)> {
+    let mut facts = Vec::new();
+    let mut add = |name: &str, value: String| facts.push((name.to_owned(), value));
+    if let Some(corpus) = &sources.corpus {
+        add("Data", data_title(&corpus.source).to_owned());
+    }
+    if let Some((split, result)) = sources.evaluation.splits.last_key_value() {
+        add(&format!("{} notes", split_title(*split)), sources.privacy.count(result.notes));
+        add("Codes", thousands(result.labels));
+    }
+    add("Predicted", rule(&sources.evaluation, sources.thresholds.k));
+    let chosen = match sources.evaluation.objective.as_str() {
+        "micro_f1" => "the highest micro F1 on dev",
+        "macro_f1" => "the highest mean F1 of codes on dev",
+        "instance_f1" => "the highest instance F1 on dev",
+        _ => "as given",
+    };
+    add("Threshold", format!("{:.4}, {chosen}", sources.evaluation.threshold));
+    facts
+}
+
+fn rule(evaluation: &Evaluation, k: Option<u64>) -> String {
+    match (evaluation.rule, k) {
+        (DecisionRule::Global, _) => "codes that score above the threshold".to_owned(),
+        (DecisionRule::PerCode, _) => "codes that score above thresholds of their own".to_owned(),
+        (DecisionRule::TopK, Some(k)) => format!("the {k} codes of the highest scores"),
+        (DecisionRule::TopK, None) => "the codes of the highest scores".to_owned(),
+        (DecisionRule::ExpectedCount, _) => "as many codes as a note's scores add up to".to_owned(),
+    }
+}
+
+fn data_title(source: &str) -> &str {
+    match source {
+        "mimic2" => "MIMIC-II",
+        "mimic3" => "MIMIC-III",
+        "mimic4" => "MIMIC-IV",
+        "codiesp" => "CodiEsp",
+        other => other,
+    }
+}
+
+/// The figures of the last split (test, as a rule) that most readers look for first.
+pub(crate) fn tiles(headline: &Headline) -> Vec<Tile> {
+    let Some(at) = headline.last_model_column() else { return Vec::new() };
+    let baseline = headline.columns.iter().position(|column| column.of == "frequent_codes");
+    let wanted = ["micro_f1", "macro_f1_present_labels", "micro_auc", "precision_at_8"];
+    let percent = |share: f64| format!("{:.2}", 100.0 * share.clamp(0.0, 1.0));
+    let tile = |name: &str| {
+        let row = headline.rows.iter().find(|row| row.name == name)?;
+        let value = row.values[at]?;
+        let interval = row.intervals[at];
+        let other = baseline.and_then(|at| row.values[at]);
+        let mut notes = Vec::new();
+        notes.extend(interval.map(|[low, high]| format!("95 %: {low:.3} to {high:.3}")));
+        notes.extend(other.map(|value| format!("frequent codes: {}", show(name, Some(value)))));
+        Some(Tile {
+            title: row.title.clone(),
+            value: show(name, Some(value)),
+            at: percent(value),
+            interval: interval.map(|[low, high]| [percent(low), percent(high - low)]),
+            other: other.map(percent),
+            notes,
+        })
+    };
+    wanted.into_iter().filter_map(tile).collect()
+}
+
+/// The metrics that most readers want.
+pub(crate) fn metrics(headline: &Headline) -> MetricsTable {
+    let by_order = |row: &&HeadlineRow| {
+        let name = row.name.as_str();
+        name.ends_with("_auc") || name.contains("_at_") || name.contains("average_precision")
+    };
+    let (order, decisions): (Vec<_>, Vec<_>) = headline.rows.iter().partition(by_order);
+    let groups = [("Decisions", decisions), ("Order of the scores", order)];
+    let groups = groups.into_iter().filter(|(_, rows)| !rows.is_empty());
+    MetricsTable {
+        caption: "Metrics".to_owned(),
+        columns: columns(headline),
+        groups: groups.map(|(title, rows)| group(headline, title, &rows, false)).collect(),
+    }
+}
+
+/// All metrics under their names in `metrics.json`.
+pub(crate) fn all_metrics(headline: &Headline) -> MetricsTable {
+    let rows: Vec<&HeadlineRow> = headline.all_rows.iter().collect();
+    MetricsTable {
+        caption: "All metrics".to_owned(),
+        columns: columns(headline),
+        groups: vec![group(headline, "", &rows, true)],
+    }
+}
+
+fn columns(headline: &Headline) -> Vec<String> {
+    headline.columns.iter().map(|column| column.title.clone()).collect()
+}
+
+fn group(headline: &Headline, title: &'static str, rows: &[&HeadlineRow], with_names: bool) -> Group {
+    let last = headline.last_model_column();
+    let row = |row: &&HeadlineRow| MetricRow {
+        title: if with_names { row.name.clone() } else { row.title.clone() },
+        lead: !with_names && row.name == "micro_f1",
+        cells: row
+            .values
+            .iter()
+            .zip(&row.intervals)
+            .enumerate()
+            .map(|(at, (value, interval))| MetricCell {
+                value: show(&row.name, *value),
+                interval: interval.map(|[low, high]| format!("[{low:.4}, {high:.4}]")),
+                minor: last != Some(at),
+            })
+            .collect(),
+    };
+    Group { title, rows: rows.iter().map(row).collect() }
+}
