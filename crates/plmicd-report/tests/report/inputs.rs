@@ -209,7 +209,7 @@ impl Inputs {
             splits: BTreeMap::from([
                 (Split::Train, split(4800)),
                 (Split::Dev, split(200)),
-                (Split::Test, split(7)),
+                (Split::Test, split(6)),
             ]),
             labels: 40,
             labels_by_system: BTreeMap::from([
@@ -238,7 +238,7 @@ impl Inputs {
             splits: BTreeMap::from([
                 (Split::Train, split(4800)),
                 (Split::Dev, split(200)),
-                (Split::Test, split(7)),
+                (Split::Test, split(6)),
             ]),
         };
         tokens.write(&self.dir.join("shards").join(TokenStats::FILE)).unwrap();
