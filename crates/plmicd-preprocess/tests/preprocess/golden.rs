@@ -167,6 +167,26 @@ fn camls_files_equal_those_of_its_scripts() {
     }
 }
 
+/// Tables without a letter in any code, with missing codes and ranks, with texts that are no texts: what pandas makes of
+/// them (`scripts/caml_tables.py` has made the expected ones).
+#[test]
+fn camls_files_equal_what_pandas_makes_of_odd_tables() {
+    for case in ["numbers", "letters"] {
+        let root = crate::support::data("caml").join(case);
+        let caml = PreprocessConfig { compat: Compat::Caml, caml_files: true, ..PreprocessConfig::default() };
+        let outcome = run("mimic3", &root.join("in"), None, 2, &caml).unwrap();
+        let mut names = 0;
+        for entry in fs_err::read_dir(root.join("out")).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let ours = fs_err::read_to_string(outcome.out.join("caml").join(name)).unwrap();
+            assert_eq!(ours, fs_err::read_to_string(&path).unwrap(), "{case}: {name}");
+            names += 1;
+        }
+        assert_eq!(names, 15);
+    }
+}
+
 /// What reading a block of numbers does to codes.
 #[test]
 fn blocks_of_numbers_turn_codes_into_floats() {
