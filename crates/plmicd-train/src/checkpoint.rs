@@ -3,8 +3,8 @@
 //! ```text
 //! <dir>/checkpoint-000017/
 //!   state.json           format, identity of the run, progress, sizes and BLAKE3 digests of the files beside it
-//!   state.safetensors    flat weights, AdamW's two moments, history of losses, learning rates and norms
-//!   best.safetensors     flat weights of the best epoch so far (hard-linked while they stay the same)
+//!   state.safetensors    flat weights, AdamW's two moments, buffers, history of losses, learning rates and norms
+//!   best.safetensors     weights and buffers of the best epoch so far (hard-linked while they stay the same)
 //! <dir>/checkpoint-000018.partial/    being written; never read
 //! ```
 //!
@@ -77,8 +77,8 @@ pub struct Restored {
     pub progress: Progress,
     /// Tensors by the names they were saved under, on the CPU.
     pub tensors: BTreeMap<String, Tensor>,
-    /// Flat weights of the best epoch, if one had been evaluated.
-    pub best: Option<Tensor>,
+    /// Weights and buffers of the best epoch by the names they were saved under, if one had been evaluated.
+    pub best: Option<BTreeMap<String, Tensor>>,
 }
 
 /// The best weights as they lie on disk: which epoch's, and where.
@@ -150,7 +150,7 @@ impl CheckpointStore {
         &mut self,
         progress: &Progress,
         tensors: &[(&str, &Tensor)],
-        best: Option<&Tensor>,
+        best: Option<&[(&str, &Tensor)]>,
     ) -> Result<(), CheckpointError> {
         let number = self.sequence + 1;
         let partial = self.dir.join(format!("{PREFIX}{number:06}{PARTIAL}"));
@@ -178,7 +178,7 @@ impl CheckpointStore {
         number: u64,
         progress: &Progress,
         tensors: &[(&str, &Tensor)],
-        best: Option<&Tensor>,
+        best: Option<&[(&str, &Tensor)]>,
     ) -> Result<Option<SavedBest>, CheckpointError> {
         fs_err::create_dir(partial)?;
         let mut files = BTreeMap::new();
@@ -186,14 +186,14 @@ impl CheckpointStore {
         tensor_file::write(&state, tensors)?;
         files.insert(STATE.to_owned(), facts(&state)?);
         let mut saved_best = None;
-        if let (Some(weights), Some(of)) = (best, &progress.best) {
+        if let (Some(tensors), Some(of)) = (best, &progress.best) {
             let file = partial.join(BEST);
             let facts = match &self.best {
                 Some(old) if old.epoch == of.epoch && fs_err::hard_link(&old.file, &file).is_ok() => {
                     old.facts.clone()
                 }
                 _ => {
-                    tensor_file::write(&file, &[("values", weights)])?;
+                    tensor_file::write(&file, tensors)?;
                     facts(&file)?
                 }
             };
@@ -243,10 +243,7 @@ impl CheckpointStore {
         let mut saved_best = None;
         if let Some(of) = &state.progress.best {
             let facts = expected(BEST)?;
-            best = read(BEST, facts)?.remove("values");
-            if best.is_none() {
-                return Err(CheckpointError::damaged(&dir.join(BEST), "no tensor `values`"));
-            }
+            best = Some(read(BEST, facts)?);
             saved_best = Some(SavedBest { epoch: of.epoch, file: dir.join(BEST), facts: facts.clone() });
         }
         Ok((Restored { progress: state.progress, tensors, best }, saved_best))

@@ -8,6 +8,7 @@ use tch::{Device, Tensor};
 
 use crate::config::{AdamVariant, OptimizerConfig};
 use crate::error::{Extreme, TrainError};
+use crate::state::overwrite;
 use crate::task::Parameter;
 
 /// A stretch of the flat buffers whose values are updated alike.
@@ -62,6 +63,11 @@ impl Optimizer {
     /// Number of trained values.
     pub(crate) fn parameter_count(&self) -> u64 {
         self.flat.parameter_count()
+    }
+
+    /// Length of the flat buffers.
+    pub(crate) fn numel(&self) -> i64 {
+        self.flat.numel()
     }
 
     pub(crate) fn zero_grad(&self) {
@@ -152,8 +158,4 @@ impl Optimizer {
         }
         largest
     }
-}
-
-fn overwrite(target: &Tensor, source: &Tensor) {
-    tch::no_grad(|| target.shallow_clone().copy_(source));
 }

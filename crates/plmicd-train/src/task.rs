@@ -32,6 +32,15 @@ pub struct Parameter {
     pub is_head: bool,
 }
 
+/// A tensor and its name.
+#[derive(Debug)]
+pub struct NamedTensor {
+    /// Unique within the model.
+    pub name: String,
+    /// fp32, f64 or i64, contiguous; sharing its memory with the model.
+    pub tensor: Tensor,
+}
+
 /// A model with its loss and its evaluation.
 pub trait Task {
     /// What [`BatchSource`] prepares for it.
@@ -39,6 +48,13 @@ pub trait Task {
 
     /// Every trained parameter. Asked once, before training; the tensors become views of one flat buffer.
     fn parameters(&self) -> Vec<Parameter>;
+
+    /// State that training moves without a gradient, such as the running means and variances of batch normalisation.
+    /// It is part of checkpoints and of the best epoch's weights, and is written to in place. Asked once, before
+    /// training.
+    fn buffers(&self) -> Vec<NamedTensor> {
+        Vec::new()
+    }
 
     /// Forward and backward: **adds** the gradient of `scale` times the batch's mean loss to the parameters'
     /// gradients, and gives that mean loss, unscaled. Whatever is random follows from `seed`, which is another one

@@ -21,6 +21,7 @@ impl Bytes {
         let dtype = match tensor.kind() {
             Kind::Float => Dtype::F32,
             Kind::Double => Dtype::F64,
+            Kind::Int64 => Dtype::I64,
             kind => {
                 return Err(std::io::Error::other(format!("a checkpoint holds no {kind:?} tensors")).into());
             }
@@ -72,6 +73,7 @@ pub(crate) fn parse(path: &Utf8Path, bytes: &[u8]) -> Result<BTreeMap<String, Te
         let kind = match view.dtype() {
             Dtype::F32 => Kind::Float,
             Dtype::F64 => Kind::Double,
+            Dtype::I64 => Kind::Int64,
             other => return Err(damaged(format!("tensor `{name}` is of type {other:?}"))),
         };
         let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();

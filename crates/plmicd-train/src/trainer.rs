@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
-use tch::Tensor;
 
 use crate::checkpoint::{CheckpointError, CheckpointStore, Restored};
 use crate::config::TrainerConfig;
@@ -16,6 +15,7 @@ use crate::progress::{BestEpoch, DevRecord, EpochRecord, Progress, StepHistory, 
 use crate::sampler::Sampler;
 use crate::schedule::LrSchedule;
 use crate::seed;
+use crate::state::{Buffers, Snapshot};
 use crate::task::{BatchSource, Task};
 
 /// Where and how often a run saves its state.
@@ -85,9 +85,10 @@ struct Run<'a> {
     schedule: LrSchedule,
     total_steps: u64,
     optimizer: Optimizer,
+    buffers: Buffers,
     progress: Progress,
     history: StepHistory,
-    best: Option<Tensor>,
+    best: Option<Snapshot>,
     store: CheckpointStore,
     every: Duration,
     saved_at: Instant,
@@ -115,7 +116,8 @@ impl<'a> Run<'a> {
             ))
         })?;
         let optimizer = Optimizer::new(task.parameters(), &config.optimizer)?;
-        let identity = identity(trainer, source, &optimizer);
+        let buffers = Buffers::new(task.buffers());
+        let identity = identity(trainer, source, &optimizer, &buffers);
         let (store, restored, unusable) = CheckpointStore::open(&trainer.checkpoints.dir, &identity)?;
         for reason in unusable {
             observer.warn(&format!("checkpoint left out: {reason}"));
@@ -127,6 +129,7 @@ impl<'a> Run<'a> {
             schedule,
             total_steps,
             optimizer,
+            buffers,
             progress: Progress::default(),
             history: StepHistory::default(),
             best: None,
@@ -148,8 +151,12 @@ impl<'a> Run<'a> {
         let history = restored.tensors.get("history").and_then(StepHistory::from_tensor);
         self.history = history.ok_or_else(|| damaged("history"))?;
         self.optimizer.restore(&restored.tensors).map_err(damaged)?;
+        self.buffers.restore(&restored.tensors).map_err(|name| damaged(&name))?;
         self.progress = restored.progress;
-        self.best = restored.best;
+        if let Some(tensors) = restored.best {
+            let best = Snapshot::from_tensors(tensors, &self.optimizer, &self.buffers);
+            self.best = Some(best.map_err(|name| damaged(&name))?);
+        }
         self.observer.note(&format!(
             "resumed at step {} of {} (epoch {})",
             self.progress.step,
@@ -295,7 +302,7 @@ impl<'a> Run<'a> {
             })?;
             if self.progress.best.as_ref().is_none_or(|best| value > best.value) {
                 self.progress.best = Some(BestEpoch { epoch, value });
-                self.best = Some(self.optimizer.weights());
+                self.best = Some(Snapshot::take(&self.optimizer, &self.buffers));
                 is_best = true;
             }
         }
@@ -334,8 +341,10 @@ impl<'a> Run<'a> {
     fn save(&mut self) {
         let history = self.history.to_tensor();
         let [values, moment1, moment2] = self.optimizer.state();
-        let tensors = [values, moment1, moment2, ("history", &history)];
-        if let Err(error) = self.store.save(&self.progress, &tensors, self.best.as_ref()) {
+        let mut tensors = vec![values, moment1, moment2, ("history", &history)];
+        tensors.extend(self.buffers.entries());
+        let best = self.best.as_ref().map(Snapshot::tensors);
+        if let Err(error) = self.store.save(&self.progress, &tensors, best.as_deref()) {
             let kept = match self.store.last_step() {
                 Some(step) => format!("the one of step {step} stays"),
                 None => "there is none yet".to_owned(),
@@ -349,7 +358,7 @@ impl<'a> Run<'a> {
     /// Leaves the best epoch's weights in the parameters.
     fn finish(self) -> Outcome {
         if let Some(best) = &self.best {
-            self.optimizer.set_weights(best);
+            best.put_back(&self.optimizer, &self.buffers);
         }
         let last = self.progress.epochs.len() as u32;
         Outcome {
@@ -364,7 +373,12 @@ impl<'a> Run<'a> {
 }
 
 /// Digest of everything a checkpoint depends on: settings, inputs, examples, and the parameters' layout.
-fn identity<S: BatchSource>(trainer: &Trainer, source: &S, optimizer: &Optimizer) -> String {
+fn identity<S: BatchSource>(
+    trainer: &Trainer,
+    source: &S,
+    optimizer: &Optimizer,
+    buffers: &Buffers,
+) -> String {
     let mut hasher = blake3::Hasher::new();
     let mut part = |bytes: &[u8]| {
         hasher.update(&(bytes.len() as u64).to_le_bytes());
@@ -376,5 +390,9 @@ fn identity<S: BatchSource>(trainer: &Trainer, source: &S, optimizer: &Optimizer
     let lengths: Vec<u8> = source.lengths().iter().flat_map(|length| length.to_le_bytes()).collect();
     part(&lengths);
     part(optimizer.layout().as_bytes());
+    let buffers = buffers.layout();
+    if !buffers.is_empty() {
+        part(buffers.as_bytes());
+    }
     hasher.finalize().to_hex().to_string()
 }

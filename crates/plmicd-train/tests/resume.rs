@@ -40,6 +40,7 @@ fn stopping_after(questions: usize) -> Watcher {
 
 fn assert_same((toy, outcome): &(Toy, Outcome), (other, of_other): &(Toy, Outcome)) {
     assert_eq!(toy.bytes(), other.bytes());
+    assert_eq!(toy.buffer_bytes(), other.buffer_bytes());
     assert_eq!(outcome.steps, of_other.steps);
     assert_eq!(outcome.epochs, of_other.epochs);
     assert_eq!(outcome.midway, of_other.midway);

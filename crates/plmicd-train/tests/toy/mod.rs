@@ -8,7 +8,7 @@ use std::time::Duration;
 use camino::Utf8Path;
 use plmicd_torch::Dropout;
 use plmicd_train::{
-    BatchSource, Cause, Checkpoints, EpochRecord, Observer, OptimizerConfig, Order, Outcome, Parameter,
+    BatchSource, Cause, Checkpoints, EpochRecord, NamedTensor, Observer, OptimizerConfig, Order, Outcome, Parameter,
     StepReport, Task, TrainError, Trainer, TrainerConfig,
 };
 use tch::{Device, Kind, Tensor};
@@ -54,6 +54,9 @@ pub struct Toy {
     body: Tensor,
     head: Tensor,
     bias: Tensor,
+    /// Running mean of the inputs and number of batches, as batch normalisation keeps them.
+    running: Tensor,
+    batches: Tensor,
     dropout: f64,
     held_out: Points,
     /// Makes the loss NaN at this call of `train_step`, counted from 0.
@@ -72,6 +75,8 @@ impl Toy {
             body: normal(&[HIDDEN, FEATURES], 7),
             head: normal(&[LABELS, HIDDEN], 8),
             bias: Tensor::zeros([LABELS], (Kind::Float, Device::Cpu)).set_requires_grad(true),
+            running: Tensor::zeros([FEATURES], (Kind::Float, Device::Cpu)),
+            batches: Tensor::zeros([], (Kind::Int64, Device::Cpu)),
             dropout,
             held_out: Points::new(40),
             poison: None,
@@ -86,14 +91,23 @@ impl Toy {
 
     /// The bytes of all weights.
     pub fn bytes(&self) -> Vec<u8> {
-        let mut all = Vec::new();
-        for tensor in [&self.body, &self.head, &self.bias] {
-            let mut bytes = vec![0; tensor.numel() * 4];
-            tensor.contiguous().copy_data_u8(&mut bytes, tensor.numel());
-            all.extend(bytes);
-        }
-        all
+        bytes_of(&[&self.body, &self.head, &self.bias])
     }
+
+    /// The bytes of the buffers.
+    pub fn buffer_bytes(&self) -> Vec<u8> {
+        bytes_of(&[&self.running, &self.batches])
+    }
+}
+
+fn bytes_of(tensors: &[&Tensor]) -> Vec<u8> {
+    let mut all = Vec::new();
+    for tensor in tensors {
+        let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+        tensor.contiguous().copy_data_u8(&mut bytes, tensor.numel());
+        all.extend(bytes);
+    }
+    all
 }
 
 impl Task for Toy {
@@ -113,6 +127,12 @@ impl Task for Toy {
         ]
     }
 
+    fn buffers(&self) -> Vec<NamedTensor> {
+        let buffer =
+            |name: &str, tensor: &Tensor| NamedTensor { name: name.to_owned(), tensor: tensor.shallow_clone() };
+        vec![buffer("running", &self.running), buffer("batches", &self.batches)]
+    }
+
     fn train_step(&mut self, (inputs, truth): Self::Batch, scale: f64, seed: u64) -> Result<f64, Cause> {
         let logits = self.logits(&inputs, &Dropout::seeded(seed));
         let mut loss =
@@ -122,6 +142,11 @@ impl Task for Toy {
         }
         self.calls += 1;
         (&loss * scale).backward();
+        tch::no_grad(|| {
+            let mean = inputs.mean_dim([0i64].as_slice(), false, Kind::Float);
+            self.running.shallow_clone().copy_(&(&self.running * 0.9 + mean * 0.1));
+            self.batches.shallow_clone().copy_(&(&self.batches + 1));
+        });
         Ok(loss.double_value(&[]))
     }
 
