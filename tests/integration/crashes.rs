@@ -37,6 +37,48 @@ fn a_killed_pretraining_resumes_and_ends_with_the_same_weights() {
     check_killed("pretrain", "tokenize", ("epochs = 2", "epochs = 20"));
 }
 
+/// A disk on which no checkpoint has room any more: the old one stays, training goes on, and ends with the same weights.
+#[test]
+fn a_full_disk_keeps_the_old_checkpoint() {
+    let pipeline = TINY
+        .replace("device = \"cpu\"", "device = \"cpu\"\nthreads = 1\ncheckpoint_seconds = 0")
+        .replace("epochs = 3", "epochs = 12");
+    let world = World::new();
+    world.write("tiny.toml", &pipeline);
+    world.ok(&["run", "tiny.toml", "--until", "pretrain"]);
+    assert!(kill_during(&world, "finetune", 1) > 0, "the training was over before it could be killed");
+    let work = world.path("artifacts/work/finetune");
+    let state = find_file(&work, "state.safetensors").expect("a checkpoint");
+    let before = std::fs::read(&state).expect("read");
+    // A file of a third of the state's size has room, as that of the model has; the state itself, with the moments of
+    // AdamW, has not. Writing it fails half-way, as on a full disk.
+    let limit = before.len() * 2 / 3 / 512;
+    let shell = format!("trap '' XFSZ; ulimit -f {limit}; exec \"$0\" \"$@\"");
+    let program = env!("CARGO_BIN_EXE_plmicd");
+    let output = std::process::Command::new("sh")
+        .args(["-c", &shell, program, "run", "tiny.toml", "--only", "finetune"])
+        .current_dir(world.path(""))
+        .env_remove("PLMICD_STORE")
+        .output()
+        .expect("starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("not written") && said.contains("stays"), "{said}");
+    assert_eq!(output.status.code(), Some(0), "{said}");
+
+    let untouched = World::new();
+    untouched.write("tiny.toml", &pipeline);
+    untouched.ok(&["run", "tiny.toml", "--until", "finetune"]);
+    assert_eq!(world.digest("tiny.toml", "finetune"), untouched.digest("tiny.toml", "finetune"));
+    world.ok(&["artifact", "verify"]);
+}
+
+fn find_file(folder: &std::path::Path, name: &str) -> Option<std::path::PathBuf> {
+    std::fs::read_dir(folder).ok()?.flatten().find_map(|entry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => find_file(&entry.path(), name),
+        _ => (entry.file_name() == name).then(|| entry.path()),
+    })
+}
+
 /// Starts the stage again and again and kills it as soon as it has written a new checkpoint; how often it did.
 fn kill_during(world: &World, stage: &str, times: usize) -> usize {
     let arguments = ["run", "tiny.toml", "--only", stage];

@@ -4,7 +4,7 @@ use plmicd_nn::{
     Attention, DescriptionInit, EncoderConfig, ModelConfig, Padding, Pooling, Precision, Projection,
 };
 use plmicd_pipeline::ConfigIssue;
-use plmicd_train::{OptimizerConfig, Order, TrainerConfig};
+use plmicd_train::{AccumulationRule, OptimizerConfig, Order, TrainerConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -44,8 +44,33 @@ pub enum BestMetric {
     /// That of the highest dev micro F1, each epoch at its own best threshold.
     #[default]
     MicroF1,
+    /// That of the highest dev mean average precision, which needs no threshold.
+    MeanAveragePrecision,
+    /// That of the highest dev precision among the 5 labels of highest score.
+    #[serde(rename = "precision_at_5")]
+    PrecisionAt5,
+    /// That of the highest dev precision among the 8 labels of highest score.
+    #[serde(rename = "precision_at_8")]
+    PrecisionAt8,
+    /// That of the highest dev precision among the 15 labels of highest score.
+    #[serde(rename = "precision_at_15")]
+    PrecisionAt15,
     /// The last one's, as in the published training. Needs no dev split.
     LastEpoch,
+}
+
+impl BestMetric {
+    /// The dev figure that decides; none for the last epoch.
+    pub fn figure(self) -> Option<&'static str> {
+        match self {
+            Self::MicroF1 => Some("micro_f1"),
+            Self::MeanAveragePrecision => Some("mean_average_precision"),
+            Self::PrecisionAt5 => Some("precision_at_5"),
+            Self::PrecisionAt8 => Some("precision_at_8"),
+            Self::PrecisionAt15 => Some("precision_at_15"),
+            Self::LastEpoch => None,
+        }
+    }
 }
 
 /// A BERT encoder to be trained from nothing, where the pipeline wires no `encoder`.
@@ -103,13 +128,17 @@ pub struct FinetuneConfig {
     pub batch_size: usize,
     /// Batches per update: `batch_size` times this is the batch in the sense of the papers.
     pub accumulation: usize,
+    /// Which batches make up an update: `batch`, or `published`, the first one of an epoch alone as in the published
+    /// code.
+    pub accumulation_rule: AccumulationRule,
     /// Order of the notes: `similar-length`, `shuffled`, or `as-stored`.
     pub order: Order,
     /// Optimizer, learning rates and schedule.
     pub optimizer: OptimizerConfig,
-    /// Which epoch's weights are kept: `micro_f1` or `last_epoch`.
+    /// Which epoch's weights are kept: `micro_f1`, `mean_average_precision`, `precision_at_5`, `precision_at_8`,
+    /// `precision_at_15` (the best on dev), or `last_epoch`.
     pub best_metric: BestMetric,
-    /// Epochs without a better dev micro F1 after which training stops; 0 never stops early.
+    /// Epochs without a better dev `best_metric` after which training stops; 0 never stops early.
     pub early_stopping_patience: u32,
     /// Number format of matrix products: `fp32`, or `bf16`, meant for hardware that has it.
     pub precision: Precision,
@@ -134,6 +163,7 @@ impl Default for FinetuneConfig {
             max_steps: None,
             batch_size: 8,
             accumulation: 1,
+            accumulation_rule: AccumulationRule::Batch,
             order: Order::SimilarLength,
             optimizer: OptimizerConfig::default(),
             best_metric: BestMetric::MicroF1,
@@ -256,13 +286,11 @@ impl FinetuneConfig {
             max_steps: self.max_steps,
             batch_size: self.batch_size,
             accumulation: self.accumulation,
+            accumulation_rule: self.accumulation_rule,
             order: self.order,
             seed: self.seed,
             optimizer: self.optimizer.clone(),
-            best_metric: match self.best_metric {
-                BestMetric::MicroF1 => Some("micro_f1".to_owned()),
-                BestMetric::LastEpoch => None,
-            },
+            best_metric: self.best_metric.figure().map(str::to_owned),
             early_stopping_patience: self.early_stopping_patience,
             evaluate_every: None,
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use plmicd_metrics::{Ranking, Scope, Scored, Truth};
 use plmicd_nn::{INFERENCE_TOKENS, LabelTargets, PlmIcd, SpecialTokens};
-use plmicd_train::{Cause, Observer, TrainError};
+use plmicd_train::{Cause, EvaluationSigns, Observer, TrainError};
 use tch::{Kind, Tensor};
 
 use crate::notes::NoteSet;
@@ -20,9 +20,9 @@ pub(crate) fn evaluate(
     notes: &NoteSet,
     specials: &SpecialTokens,
     observer: &dyn Observer,
-) -> Result<BTreeMap<String, f64>, TrainError> {
+) -> Result<(BTreeMap<String, f64>, EvaluationSigns), TrainError> {
     let plan = model.layout().inference_batches(&notes.lengths, INFERENCE_TOKENS);
-    let mut sums = Sums::default();
+    let mut sums = Sums::new(model.num_labels());
     let mut done = 0;
     for batch in plan {
         if observer.interrupted() {
@@ -33,24 +33,47 @@ pub(crate) fn evaluate(
         done += batch.len() as u64;
         observer.evaluating(done, notes.len() as u64);
     }
-    sums.finish(notes.len()).map_err(|source| TrainError::task("evaluating dev scores", source))
+    let signs = sums.signs(notes);
+    let figures =
+        sums.finish(notes.len()).map_err(|source| TrainError::task("evaluating dev scores", source))?;
+    Ok((figures, signs))
 }
 
 /// Sums over notes, and the pairs.
 struct Sums {
     pairs: PairPool,
+    /// Lowest and highest score of each label.
+    ranges: Vec<(f32, f32)>,
     loss: f64,
     precision_at: [f64; KS.len()],
     average_precision: f64,
 }
 
-impl Default for Sums {
-    fn default() -> Self {
-        Self { pairs: PairPool::new(), loss: 0.0, precision_at: [0.0; KS.len()], average_precision: 0.0 }
-    }
-}
-
 impl Sums {
+    fn new(labels: usize) -> Self {
+        Self {
+            pairs: PairPool::new(),
+            ranges: vec![(f32::INFINITY, f32::NEG_INFINITY); labels],
+            loss: 0.0,
+            precision_at: [0.0; KS.len()],
+            average_precision: 0.0,
+        }
+    }
+
+    /// Whether the scores depend on the notes at all, and the micro F1 of predicting every label: with P true pairs of
+    /// N, `2 P / (P + N)`.
+    fn signs(&self, notes: &NoteSet) -> EvaluationSigns {
+        let true_pairs: usize = notes.labels.iter().map(Vec::len).sum();
+        let pairs = notes.len() * self.ranges.len();
+        let spread = self.ranges.iter().map(|(low, high)| high - low).fold(0.0, f32::max);
+        let differ = notes.tokens.windows(2).any(|pair| pair[0] != pair[1]);
+        EvaluationSigns {
+            score_spread: differ.then_some(f64::from(spread)),
+            metric: "micro_f1",
+            uninformed: 2.0 * true_pairs as f64 / (true_pairs + pairs) as f64,
+        }
+    }
+
     fn add(
         &mut self,
         model: &PlmIcd,
@@ -78,6 +101,9 @@ impl Sums {
         self.average_precision += ranking.mean_average_precision() * size;
         for (row, truth) in scores.chunks(labels).zip(rows) {
             self.pairs.add(row, truth);
+            for ((low, high), &score) in self.ranges.iter_mut().zip(row) {
+                (*low, *high) = (low.min(score), high.max(score));
+            }
         }
         Ok(())
     }

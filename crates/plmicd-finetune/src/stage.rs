@@ -7,7 +7,7 @@ use plmicd_data::{
 };
 use plmicd_nn::NoteLayout;
 use plmicd_pipeline::{BadInput, ConfigIssue, InputSpec, Preset, Stage, StageContext, StageError};
-use plmicd_train::{Checkpoints, TrainError, Trainer};
+use plmicd_train::{Checkpoints, Kept, TrainError, Trainer};
 
 use crate::card::Card;
 use crate::config::{BestMetric, FinetuneConfig};
@@ -88,23 +88,24 @@ impl Stage for Finetune {
         };
         let train = NoteSet::read(&shards.dir, Split::Train, &limits, context)?;
         let dev = match config.best_metric {
-            BestMetric::MicroF1 => Some(NoteSet::read(&shards.dir, Split::Dev, &limits, context)?),
-            BestMetric::LastEpoch if has_dev(&shards.dir) => {
-                Some(NoteSet::read(&shards.dir, Split::Dev, &limits, context)?)
-            }
-            BestMetric::LastEpoch => None,
+            BestMetric::LastEpoch if !has_dev(&shards.dir) => None,
+            _ => Some(NoteSet::read(&shards.dir, Split::Dev, &limits, context)?),
         };
         report(&train, dev.as_ref(), labels.len(), context);
 
         let model = start::model(config, &shape, shards, &labels, &specials, extended, device, context)?;
         let source =
             NoteSource { notes: &train, num_labels: labels.len(), specials, layout: &layout, device };
-        let mut task = FinetuneTask { model, dev: dev.as_ref(), specials };
+        let mut task = FinetuneTask { model, dev: dev.as_ref(), specials, signs: None };
         let trainer = Trainer {
             config: config.trainer(),
             checkpoints: Checkpoints {
                 dir: context.work_dir().join("checkpoints"),
                 every: Duration::from_secs(context.runtime().checkpoint_seconds),
+                kept: Kept {
+                    best: context.runtime().checkpoint_best,
+                    every_epochs: context.runtime().checkpoint_epochs,
+                },
                 identity: identity(config, context)?,
             },
         };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use plmicd_nn::{PlmIcd, SpecialTokens};
-use plmicd_train::{Cause, Observer, Parameter, Task, TrainError};
+use plmicd_train::{Cause, EvaluationSigns, Observer, Parameter, Task, TrainError};
 
 use crate::dev;
 use crate::notes::NoteSet;
@@ -15,6 +15,8 @@ pub(crate) struct FinetuneTask<'a> {
     /// Absent where the last epoch is kept and there is no dev split.
     pub dev: Option<&'a NoteSet>,
     pub specials: SpecialTokens,
+    /// What the last evaluation told of the model's health.
+    pub signs: Option<EvaluationSigns>,
 }
 
 impl Task for FinetuneTask<'_> {
@@ -33,8 +35,20 @@ impl Task for FinetuneTask<'_> {
 
     fn evaluate(&mut self, observer: &dyn Observer) -> Result<BTreeMap<String, f64>, TrainError> {
         match self.dev {
-            Some(notes) => dev::evaluate(&self.model, notes, &self.specials, observer),
+            Some(notes) => {
+                let (figures, signs) = dev::evaluate(&self.model, notes, &self.specials, observer)?;
+                self.signs = Some(signs);
+                Ok(figures)
+            }
             None => Ok(BTreeMap::new()),
         }
+    }
+
+    fn evaluation_signs(&self) -> Option<EvaluationSigns> {
+        self.signs
+    }
+
+    fn largest_logit(&self, batch: &NoteBatch) -> Option<f64> {
+        self.model.logits(&batch.segments).abs().max().f_double_value(&[]).ok()
     }
 }

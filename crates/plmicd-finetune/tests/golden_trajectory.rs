@@ -8,7 +8,7 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 use plmicd_nn::{LabelTargets, ModelConfig, Padding, PlmIcd, SegmentBatch, Span, read_safetensors};
 use plmicd_train::{
-    BatchSource, Cause, Checkpoints, Observer, OptimizerConfig, Order, Parameter, Schedule, Task, TrainError,
+    AccumulationRule, Kept, BatchSource, Cause, Checkpoints, Observer, OptimizerConfig, Order, Parameter, Schedule, Task, TrainError,
     Trainer, TrainerConfig, Unobserved,
 };
 use tch::{Device, Tensor};
@@ -97,6 +97,7 @@ fn twelve_updates_follow_pytorchs() {
             max_steps: None,
             batch_size: 1,
             accumulation: 2,
+            accumulation_rule: AccumulationRule::Batch,
             order: Order::AsStored,
             seed: 1,
             optimizer: OptimizerConfig {
@@ -114,6 +115,7 @@ fn twelve_updates_follow_pytorchs() {
         checkpoints: Checkpoints {
             dir: Utf8PathBuf::from_path_buf(dir.path().to_owned()).expect("UTF-8"),
             every: Duration::from_secs(3600),
+            kept: Kept::default(),
             identity: String::new(),
         },
     };

@@ -134,6 +134,10 @@ pub struct Runtime {
     pub device: String,
     /// Seconds between two checkpoints of a long stage; 0 checkpoints at every step.
     pub checkpoint_seconds: u64,
+    /// Keeps the checkpoint at the end of every so many epochs beside the newest; 0 for none.
+    pub checkpoint_epochs: u32,
+    /// Keeps the checkpoint at the end of the best epoch beside the newest.
+    pub checkpoint_best: bool,
     /// Seconds between two progress lines where there is no terminal.
     pub log_seconds: u64,
     /// What it needs of the machine while it runs.
@@ -146,6 +150,8 @@ impl Default for Runtime {
             threads: 0,
             device: "auto".to_owned(),
             checkpoint_seconds: 120,
+            checkpoint_epochs: 0,
+            checkpoint_best: false,
             log_seconds: 10,
             needs: Needs::default(),
         }

@@ -2,7 +2,7 @@
 
 use plmicd_nn::{EncoderConfig, ModelType};
 use plmicd_pipeline::ConfigIssue;
-use plmicd_train::{OptimizerConfig, Order, TrainerConfig};
+use plmicd_train::{AccumulationRule, OptimizerConfig, Order, TrainerConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -249,6 +249,7 @@ impl PretrainConfig {
             max_steps: self.max_steps,
             batch_size: self.batch_size,
             accumulation: self.accumulation,
+            accumulation_rule: AccumulationRule::Batch,
             order: self.order,
             seed: self.seed,
             optimizer: self.optimizer.clone(),

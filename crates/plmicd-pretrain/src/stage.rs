@@ -5,7 +5,7 @@ use std::time::Duration;
 use camino::Utf8Path;
 use plmicd_data::{ExtendedVocabulary, SpecialTokens, Split, TrainingHistory, copy_tokenizer, kind};
 use plmicd_pipeline::{ConfigIssue, InputSpec, Stage, StageContext, StageError};
-use plmicd_train::{Checkpoints, TrainError, Trainer};
+use plmicd_train::{Checkpoints, Kept, TrainError, Trainer};
 
 use crate::card::Card;
 use crate::config::{BestMetric, PretrainConfig};
@@ -83,6 +83,10 @@ impl Stage for Pretrain {
             checkpoints: Checkpoints {
                 dir: context.work_dir().join("checkpoints"),
                 every: Duration::from_secs(context.runtime().checkpoint_seconds),
+                kept: Kept {
+                    best: context.runtime().checkpoint_best,
+                    every_epochs: context.runtime().checkpoint_epochs,
+                },
                 identity: identity(config, context)?,
             },
         };

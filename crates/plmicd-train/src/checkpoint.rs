@@ -8,8 +8,8 @@
 //! <dir>/checkpoint-000018.partial/    being written; never read
 //! ```
 //!
-//! A checkpoint is written beside the old one, synced, renamed into place, and only then is the old one removed:
-//! a crash or a full disk at any moment leaves one whole checkpoint.
+//! A checkpoint is written beside the old one, synced, renamed into place, and only then is the old one removed,
+//! unless it is [`Kept`]: a crash or a full disk at any moment leaves one whole checkpoint.
 
 use std::collections::BTreeMap;
 
@@ -89,14 +89,26 @@ struct SavedBest {
     facts: FileFacts,
 }
 
+/// Which checkpoints stay beside the newest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// That at the end of the best epoch so far.
+    pub best: bool,
+    /// Those at the end of every so many epochs; 0 for none.
+    pub every_epochs: u32,
+}
+
 /// The checkpoints of one run.
 #[derive(Debug)]
 pub struct CheckpointStore {
     dir: Utf8PathBuf,
     identity: String,
+    kept: Kept,
     sequence: u64,
     last_step: Option<u64>,
     best: Option<SavedBest>,
+    /// Whole checkpoints of this run that end an epoch, and which.
+    epoch_ends: BTreeMap<u64, u32>,
 }
 
 impl CheckpointStore {
@@ -105,14 +117,17 @@ impl CheckpointStore {
     pub fn open(
         dir: &Utf8Path,
         identity: &str,
+        kept: Kept,
     ) -> Result<(Self, Option<Restored>, Vec<CheckpointError>), CheckpointError> {
         fs_err::create_dir_all(dir)?;
         let mut store = Self {
             dir: dir.to_owned(),
             identity: identity.to_owned(),
+            kept,
             sequence: 0,
             last_step: None,
             best: None,
+            epoch_ends: BTreeMap::new(),
         };
         let mut found = Vec::new();
         for entry in fs_err::read_dir(dir)? {
@@ -125,6 +140,11 @@ impl CheckpointStore {
         }
         found.sort_unstable();
         store.sequence = found.last().copied().unwrap_or(0);
+        let ends = found.iter().filter_map(|&number| {
+            let state = store.read_state(&store.path(number)).ok()?;
+            Some((number, epoch_end(&state.progress)?))
+        });
+        store.epoch_ends = ends.collect();
         let mut unusable = Vec::new();
         for number in found.into_iter().rev() {
             match store.load(&store.path(number)) {
@@ -144,7 +164,7 @@ impl CheckpointStore {
         self.last_step
     }
 
-    /// Writes a checkpoint and then removes the older ones. On an error the older one is still there.
+    /// Writes a checkpoint and then removes older ones that are not to be kept. On an error they are all still there.
     /// `best` belongs to `progress.best`.
     pub fn save(
         &mut self,
@@ -162,14 +182,27 @@ impl CheckpointStore {
                 return Err(error);
             }
         };
-        let older: Vec<u64> = self.numbers()?.into_iter().filter(|&other| other < number).collect();
         self.sequence = number;
         self.last_step = Some(progress.step);
         self.best = saved_best;
-        for other in older {
-            remove(&self.path(other))?;
+        let end = epoch_end(progress);
+        self.epoch_ends.retain(|_, other| Some(*other) != end);
+        self.epoch_ends.extend(end.map(|epoch| (number, epoch)));
+        let best = progress.best.as_ref().map(|best| best.epoch);
+        for other in self.numbers()?.into_iter().filter(|&other| other < number) {
+            // What cannot be removed now is tried again after the next one.
+            if !self.is_kept(other, best) && remove(&self.path(other)).is_ok() {
+                self.epoch_ends.remove(&other);
+            }
         }
         Ok(())
+    }
+
+    /// Whether an older checkpoint stays.
+    fn is_kept(&self, number: u64, best: Option<u32>) -> bool {
+        let Some(&epoch) = self.epoch_ends.get(&number) else { return false };
+        let Kept { best: keeps_best, every_epochs } = self.kept;
+        (keeps_best && best == Some(epoch)) || (every_epochs > 0 && epoch.is_multiple_of(every_epochs))
     }
 
     fn write(
@@ -212,7 +245,8 @@ impl CheckpointStore {
         Ok(saved_best)
     }
 
-    fn load(&self, dir: &Utf8Path) -> Result<(Restored, Option<SavedBest>), CheckpointError> {
+    /// The state file of a checkpoint of this run.
+    fn read_state(&self, dir: &Utf8Path) -> Result<StateFile, CheckpointError> {
         let file = dir.join(STATE_JSON);
         let state: StateFile = serde_json::from_slice(&fs_err::read(&file)?).map_err(|error| {
             CheckpointError::damaged(&file, format!("not a checkpoint's state ({error})"))
@@ -226,6 +260,11 @@ impl CheckpointStore {
         if state.identity != self.identity {
             return Err(CheckpointError::OtherRun { dir: dir.to_owned() });
         }
+        Ok(state)
+    }
+
+    fn load(&self, dir: &Utf8Path) -> Result<(Restored, Option<SavedBest>), CheckpointError> {
+        let state = self.read_state(dir)?;
         let read = |name: &str, expected: &FileFacts| {
             let path = dir.join(name);
             let bytes = fs_err::read(&path)?;
@@ -235,7 +274,7 @@ impl CheckpointStore {
             tensor_file::parse(&path, &bytes)
         };
         let expected = |name: &str| {
-            let missing = || CheckpointError::damaged(&file, format!("no entry for {name}"));
+            let missing = || CheckpointError::damaged(&dir.join(STATE_JSON), format!("no entry for {name}"));
             state.files.get(name).ok_or_else(missing)
         };
         let tensors = read(STATE, expected(STATE)?)?;
@@ -262,6 +301,11 @@ impl CheckpointStore {
         }
         Ok(numbers)
     }
+}
+
+/// The epoch, from 1, that was just finished where the run stood there.
+fn epoch_end(progress: &Progress) -> Option<u32> {
+    (progress.epoch > 0 && progress.batch == 0 && !progress.evaluating).then_some(progress.epoch)
 }
 
 /// Removes a checkpoint folder (or whatever bears its name).

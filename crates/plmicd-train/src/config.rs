@@ -114,6 +114,25 @@ pub enum Order {
     AsStored,
 }
 
+/// Which micro-batches make up an update, where `accumulation` is more than 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum AccumulationRule {
+    /// Each `accumulation` micro-batches one after the other; the last update of an epoch has what is left. The
+    /// gradient is that of one batch of all their examples.
+    #[default]
+    Batch,
+    /// As the published code does: an update comes after micro-batches 1, 1 + n, 1 + 2n, ... of an epoch and after its
+    /// last one, each micro-batch counts one n-th, and training ends at the number of updates planned for `batch`.
+    Published,
+}
+
+impl AccumulationRule {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// Everything that decides what a training run computes, apart from the task itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainerConfig {
@@ -123,8 +142,11 @@ pub struct TrainerConfig {
     pub max_steps: Option<u64>,
     /// Examples per micro-batch.
     pub batch_size: usize,
-    /// Micro-batches per update. The gradient is that of one batch of all their examples.
+    /// Micro-batches per update.
     pub accumulation: usize,
+    /// Which of them make up an update.
+    #[serde(default, skip_serializing_if = "AccumulationRule::is_default")]
+    pub accumulation_rule: AccumulationRule,
     /// Order of the examples.
     pub order: Order,
     /// Seed of everything random.

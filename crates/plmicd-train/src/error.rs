@@ -14,9 +14,9 @@ pub enum TrainError {
     /// Settings that do not fit the data.
     #[error("{0}")]
     Config(String),
-    /// Loss or gradients left the range of numbers.
+    /// Training broke down.
     #[error("{0}")]
-    NonFinite(Box<NonFinite>),
+    Diverged(Box<Divergence>),
     /// A checkpoint could not be read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -38,21 +38,75 @@ impl TrainError {
     }
 }
 
+/// How a run broke down.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fault {
+    /// Loss or gradient is not a finite number.
+    NonFinite,
+    /// The loss has stayed far above its lowest level.
+    LossExploded {
+        /// Median of the last 50 losses.
+        level: f64,
+        /// The lowest it had been.
+        lowest: f64,
+    },
+    /// The loss no longer depends on any parameter.
+    NoGradient {
+        /// Updates in a row.
+        updates: usize,
+    },
+    /// Every dev example gets the same scores.
+    ScoresEqual,
+    /// The dev metric has fallen to what predicting every label gives.
+    Forgotten {
+        /// Its name.
+        metric: String,
+        /// Now.
+        value: f64,
+        /// At its best.
+        best: f64,
+    },
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NonFinite => write!(f, "loss or gradient is not a finite number"),
+            Self::LossExploded { level, lowest } => write!(
+                f,
+                "over the last {} steps the loss is about {level:.3e}, but it had been down to {lowest:.3e}",
+                crate::guard::WINDOW
+            ),
+            Self::NoGradient { updates } => {
+                write!(f, "for {updates} steps every gradient has been 0 although the loss is not")
+            }
+            Self::ScoresEqual => write!(f, "every dev example gets the same scores"),
+            Self::Forgotten { metric, value, best } => write!(
+                f,
+                "dev {metric} is {value:.4}, as if every label were predicted, but it had been {best:.4}"
+            ),
+        }
+    }
+}
+
 /// Where a run broke down, and the largest values found there.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error(
-    "training diverged at step {step} (epoch {epoch}, batch {batch}): loss {loss}, gradient norm {gradient_norm}; \
-     largest weight {} in {}, largest gradient {} in {}. {} \
+    "training {} at step {step} (epoch {epoch}, batch {batch}): {fault}; loss {loss}, gradient norm {gradient_norm}; \
+     largest weight {} in {}, largest gradient {} in {}{}. {} \
      A lower learning rate, a longer warm-up or a smaller max_grad_norm usually helps",
+    if matches!(fault, Fault::NonFinite | Fault::LossExploded { .. }) { "diverged" } else { "collapsed" },
     largest_weight.value, largest_weight.name, largest_gradient.value, largest_gradient.name,
-    kept_words(*.last_good)
+    logit_words(*.largest_logit), kept_words(*.last_good)
 )]
-pub struct NonFinite {
+pub struct Divergence {
+    /// What was noticed.
+    pub fault: Fault,
     /// Update, from 1.
     pub step: u64,
     /// Epoch, from 1.
     pub epoch: u32,
-    /// First micro-batch of the update, from 1.
+    /// First micro-batch of the update, from 1; the last one where an evaluation tells.
     pub batch: usize,
     /// Mean loss of the update.
     pub loss: f64,
@@ -62,8 +116,14 @@ pub struct NonFinite {
     pub largest_weight: Extreme,
     /// The parameter that holds the largest (or the first non-finite) gradient.
     pub largest_gradient: Extreme,
+    /// The largest absolute output of the model for the update's first micro-batch, where the task can tell.
+    pub largest_logit: Option<f64>,
     /// Step of the checkpoint that is kept, if one was written.
     pub last_good: Option<u64>,
+}
+
+fn logit_words(largest: Option<f64>) -> String {
+    largest.map_or_else(String::new, |value| format!(", largest logit {value}"))
 }
 
 fn kept_words(last_good: Option<u64>) -> String {

@@ -7,6 +7,7 @@
 mod checkpoint;
 mod config;
 mod error;
+mod guard;
 mod observer;
 mod optimizer;
 mod prefetch;
@@ -19,12 +20,12 @@ mod task;
 mod tensor_file;
 mod trainer;
 
-pub use checkpoint::{CheckpointError, CheckpointStore, Restored};
-pub use config::{AdamVariant, OptimizerConfig, Order, Schedule, TrainerConfig};
-pub use error::{Cause, Extreme, NonFinite, TrainError};
+pub use checkpoint::{CheckpointError, CheckpointStore, Kept, Restored};
+pub use config::{AccumulationRule, AdamVariant, OptimizerConfig, Order, Schedule, TrainerConfig};
+pub use error::{Cause, Divergence, Extreme, Fault, TrainError};
 pub use observer::{Observer, StepReport, Unobserved};
 pub use progress::{BestEpoch, DevRecord, EpochRecord, Progress, StepHistory, StepRecord};
 pub use sampler::Sampler;
 pub use schedule::LrSchedule;
-pub use task::{BatchSource, NamedTensor, Parameter, Task};
+pub use task::{BatchSource, EvaluationSigns, NamedTensor, Parameter, Task};
 pub use trainer::{Checkpoints, Outcome, Trainer};

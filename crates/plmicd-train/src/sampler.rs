@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rand::seq::SliceRandom;
 
-use crate::config::{Order, TrainerConfig};
+use crate::config::{AccumulationRule, Order, TrainerConfig};
 use crate::seed;
 
 /// Batches that are sorted by length together, where [`Order::SimilarLength`]: large enough that a batch holds
@@ -17,6 +17,7 @@ pub struct Sampler {
     lengths: Vec<u32>,
     batch_size: usize,
     accumulation: usize,
+    rule: AccumulationRule,
     order: Order,
     seed: u64,
 }
@@ -28,6 +29,7 @@ impl Sampler {
             lengths,
             batch_size: config.batch_size.max(1),
             accumulation: config.accumulation.max(1),
+            rule: config.accumulation_rule,
             order: config.order,
             seed: config.seed,
         }
@@ -43,14 +45,19 @@ impl Sampler {
         self.lengths.len().div_ceil(self.batch_size)
     }
 
-    /// Updates in every epoch: one every `accumulation` micro-batches and one at the end.
+    /// Updates planned for every epoch: one every `accumulation` micro-batches and one at the end. With
+    /// [`AccumulationRule::Published`] an epoch may have one more.
     pub fn updates_per_epoch(&self) -> u64 {
         self.batches_per_epoch().div_ceil(self.accumulation) as u64
     }
 
     /// The micro-batches, from `start` on, that make up one update.
     pub fn update_range(&self, start: usize) -> Range<usize> {
-        start..(start + self.accumulation).min(self.batches_per_epoch())
+        let count = match self.rule {
+            AccumulationRule::Published if start == 0 => 1,
+            _ => self.accumulation,
+        };
+        start..(start + count).min(self.batches_per_epoch())
     }
 
     /// The micro-batches of `epoch` (from 0), each a list of example indices. Every example occurs once.
@@ -89,6 +96,7 @@ mod tests {
             max_steps: None,
             batch_size,
             accumulation: 4,
+            accumulation_rule: AccumulationRule::Batch,
             order,
             seed,
             optimizer: OptimizerConfig::default(),
@@ -149,5 +157,31 @@ mod tests {
         assert_eq!(sampler.updates_per_epoch(), 3);
         assert_eq!(sampler.update_range(0), 0..4);
         assert_eq!(sampler.update_range(8), 8..10);
+    }
+
+    /// The update steps of the published code: golden/heads/optimizer_and_schedule.json.
+    #[test]
+    fn published_updates_come_after_the_first_micro_batch_and_every_nth_from_there() {
+        for (micro_batches, accumulation, after, planned) in [
+            (1, 8, vec![0], 1),
+            (8, 8, vec![0, 7], 1),
+            (9, 8, vec![0, 8], 2),
+            (16, 8, vec![0, 8, 15], 2),
+            (17, 8, vec![0, 8, 16], 3),
+            (20, 8, vec![0, 8, 16, 19], 3),
+            (10, 1, (0..10).collect(), 10),
+        ] {
+            let mut sampler = sampler(micro_batches, 1, Order::Shuffled, 1);
+            (sampler.accumulation, sampler.rule) = (accumulation, AccumulationRule::Published);
+            let mut ends = Vec::new();
+            let mut start = 0;
+            while start < micro_batches as usize {
+                let range = sampler.update_range(start);
+                ends.push(range.end - 1);
+                start = range.end;
+            }
+            assert_eq!(ends, after, "{micro_batches} micro-batches");
+            assert_eq!(sampler.updates_per_epoch(), planned);
+        }
     }
 }

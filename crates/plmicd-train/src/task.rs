@@ -41,6 +41,18 @@ pub struct NamedTensor {
     pub tensor: Tensor,
 }
 
+/// What an evaluation tells of the model's health.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EvaluationSigns {
+    /// Over all labels, the largest difference between the scores of two examples; none where there are not two
+    /// different examples.
+    pub score_spread: Option<f64>,
+    /// A figure of the evaluation, higher is better.
+    pub metric: &'static str,
+    /// Its value where every label is predicted for every example.
+    pub uninformed: f64,
+}
+
 /// A model with its loss and its evaluation.
 pub trait Task {
     /// What [`BatchSource`] prepares for it.
@@ -64,4 +76,14 @@ pub trait Task {
     /// Figures on held-out data, none of them NaN; higher is better for the one that decides the best epoch.
     /// Long evaluations ask the observer and give [`TrainError::Interrupted`]; they are run again on resume.
     fn evaluate(&mut self, observer: &dyn Observer) -> Result<BTreeMap<String, f64>, TrainError>;
+
+    /// What the last evaluation tells of the model's health, where it tells anything.
+    fn evaluation_signs(&self) -> Option<EvaluationSigns> {
+        None
+    }
+
+    /// The largest absolute output of the model for a batch, without dropout: to explain a breakdown.
+    fn largest_logit(&self, _batch: &Self::Batch) -> Option<f64> {
+        None
+    }
 }

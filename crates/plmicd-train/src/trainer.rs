@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
 
-use crate::checkpoint::{CheckpointError, CheckpointStore, Restored};
-use crate::config::TrainerConfig;
-use crate::error::{NonFinite, TrainError};
+use crate::checkpoint::{CheckpointError, CheckpointStore, Kept, Restored};
+use crate::config::{AccumulationRule, TrainerConfig};
+use crate::error::{Divergence, Fault, TrainError};
+use crate::guard::{self, Guard};
 use crate::observer::{Observer, StepReport};
 use crate::optimizer::Optimizer;
 use crate::prefetch::{Batches, with_batches};
@@ -25,10 +26,15 @@ pub struct Checkpoints {
     pub dir: Utf8PathBuf,
     /// At least this long between two checkpoints inside an epoch; zero saves after every update.
     pub every: Duration,
+    /// Which ones stay beside the newest.
+    pub kept: Kept,
     /// Names the inputs and settings outside [`TrainerConfig`] that the result depends on. A checkpoint under
     /// another identity is not resumed.
     pub identity: String,
 }
+
+/// Epochs after which a model that has learnt nothing is worth a warning.
+const SLOW_START: u32 = 3;
 
 /// A training run: settings and checkpoints.
 #[derive(Clone, Debug)]
@@ -88,6 +94,7 @@ struct Run<'a> {
     buffers: Buffers,
     progress: Progress,
     history: StepHistory,
+    guard: Guard,
     best: Option<Snapshot>,
     store: CheckpointStore,
     every: Duration,
@@ -118,7 +125,7 @@ impl<'a> Run<'a> {
         let optimizer = Optimizer::new(task.parameters(), &config.optimizer)?;
         let buffers = Buffers::new(task.buffers());
         let identity = identity(trainer, source, &optimizer, &buffers);
-        let (store, restored, unusable) = CheckpointStore::open(&trainer.checkpoints.dir, &identity)?;
+        let (store, restored, unusable) = CheckpointStore::open(&trainer.checkpoints.dir, &identity, trainer.checkpoints.kept)?;
         for reason in unusable {
             observer.warn(&format!("checkpoint left out: {reason}"));
         }
@@ -132,6 +139,7 @@ impl<'a> Run<'a> {
             buffers,
             progress: Progress::default(),
             history: StepHistory::default(),
+            guard: Guard::new(config.order),
             best: None,
             store,
             every: trainer.checkpoints.every,
@@ -150,6 +158,10 @@ impl<'a> Run<'a> {
         };
         let history = restored.tensors.get("history").and_then(StepHistory::from_tensor);
         self.history = history.ok_or_else(|| damaged("history"))?;
+        for record in self.history.records() {
+            // What it thought of them was said when they were made.
+            let _ = self.guard.update(record.loss, record.gradient_norm);
+        }
         self.optimizer.restore(&restored.tensors).map_err(damaged)?;
         self.buffers.restore(&restored.tensors).map_err(|name| damaged(&name))?;
         self.progress = restored.progress;
@@ -191,7 +203,7 @@ impl<'a> Run<'a> {
         with_batches(source, &plan[self.progress.batch..], |batches| {
             while self.progress.batch < plan.len() && self.progress.step < self.total_steps {
                 self.evaluate_midway_if_due(task)?;
-                self.update(task, &plan, batches)?;
+                self.update(task, source, &plan, batches)?;
                 self.save_if_due();
             }
             Ok(())
@@ -202,12 +214,17 @@ impl<'a> Run<'a> {
     ///
     /// Everything in `self` that a checkpoint holds changes only after the last micro-batch, so an interrupt
     /// between two of them saves the state before this update.
-    fn update<T: Task>(
+    fn update<S, T>(
         &mut self,
         task: &mut T,
+        source: &S,
         plan: &[Vec<usize>],
         batches: &mut Batches<T::Batch>,
-    ) -> Result<(), TrainError> {
+    ) -> Result<(), TrainError>
+    where
+        S: BatchSource,
+        T: Task<Batch = S::Batch>,
+    {
         let range = self.sampler.update_range(self.progress.batch);
         let examples: usize = plan[range.clone()].iter().map(Vec::len).sum();
         self.optimizer.zero_grad();
@@ -218,15 +235,25 @@ impl<'a> Run<'a> {
             let place = [u64::from(self.progress.epoch), index as u64];
             let seed = seed::derive(self.config.seed, "dropout", &place);
             let share = plan[index].len() as f64 / examples as f64;
-            let mean = task.train_step(batch, share, seed).map_err(|source| {
+            let weight = match self.config.accumulation_rule {
+                AccumulationRule::Batch => share,
+                AccumulationRule::Published => 1.0 / self.config.accumulation.max(1) as f64,
+            };
+            let mean = task.train_step(batch, weight, seed).map_err(|source| {
                 TrainError::task(format!("training step {}", self.progress.step + 1), source)
             })?;
             loss += mean * share;
         }
         let torch = |source| TrainError::task("updating the weights", source);
         let gradient_norm = self.optimizer.clip().map_err(torch)?;
-        if !(loss.is_finite() && gradient_norm.is_finite()) {
-            return Err(TrainError::NonFinite(Box::new(self.explain_divergence(loss, gradient_norm))));
+        let fault = match loss.is_finite() && gradient_norm.is_finite() {
+            true => self.guard.update(loss, gradient_norm),
+            false => Some(Fault::NonFinite),
+        };
+        if let Some(fault) = fault {
+            let first = source.batch(&plan[range.start]).ok();
+            let largest_logit = first.and_then(|batch| task.largest_logit(&batch));
+            return Err(self.diverged(fault, loss, gradient_norm, largest_logit));
         }
         let factor = self.schedule.factor(self.progress.step);
         self.optimizer.step(factor, self.progress.step + 1).map_err(torch)?;
@@ -249,17 +276,40 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn explain_divergence(&self, loss: f64, gradient_norm: f64) -> NonFinite {
-        NonFinite {
-            step: self.progress.step + 1,
+    fn diverged(&self, fault: Fault, loss: f64, gradient_norm: f64, largest_logit: Option<f64>) -> TrainError {
+        let in_evaluation = matches!(fault, Fault::ScoresEqual | Fault::Forgotten { .. });
+        let next = u64::from(!in_evaluation);
+        TrainError::Diverged(Box::new(Divergence {
+            fault,
+            step: self.progress.step + next,
             epoch: self.progress.epoch + 1,
-            batch: self.progress.batch + 1,
+            batch: self.progress.batch + next as usize,
             loss,
             gradient_norm,
             largest_weight: self.optimizer.largest_weight(),
             largest_gradient: self.optimizer.largest_gradient(),
+            largest_logit,
             last_good: self.store.last_step(),
+        }))
+    }
+
+    /// Stops where an evaluation shows that the model has collapsed.
+    fn judge<T: Task>(&self, task: &T, dev: &BTreeMap<String, f64>) -> Result<(), TrainError> {
+        let Some(signs) = task.evaluation_signs() else { return Ok(()) };
+        if let Some(fault) = guard::judge(&signs, dev, &self.progress) {
+            let last = self.history.records().last();
+            let (loss, norm) = last.map_or((0.0, 0.0), |last| (last.loss, last.gradient_norm));
+            return Err(self.diverged(fault, loss, norm, None));
         }
+        if self.progress.epoch + 1 >= SLOW_START && guard::is_uninformed(&signs, dev) {
+            self.observer.warn(&format!(
+                "after {} epochs dev {} is still what predicting every label gives: is the learning rate too low, or \
+                 did training break down at the start?",
+                self.progress.epoch + 1,
+                signs.metric
+            ));
+        }
+        Ok(())
     }
 
     /// Evaluates inside an epoch. Whether that is due follows from what a checkpoint holds, so a run that was
@@ -273,6 +323,7 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         let record = DevRecord { step, dev: self.evaluate_or_save(task)? };
+        self.judge(task, &record.dev)?;
         self.observer.midway(&record);
         self.progress.midway.push(record);
         Ok(())
@@ -290,6 +341,7 @@ impl<'a> Run<'a> {
     /// Evaluates the epoch just trained and keeps its weights where they are the best so far.
     fn evaluate<T: Task>(&mut self, task: &mut T) -> Result<(), TrainError> {
         let dev = self.evaluate_or_save(task)?;
+        self.judge(task, &dev)?;
         let epoch = self.progress.epoch + 1;
         let mut is_best = self.config.best_metric.is_none();
         if let Some(name) = &self.config.best_metric {
@@ -331,7 +383,7 @@ impl<'a> Run<'a> {
     }
 
     fn save_if_due(&mut self) {
-        if self.saved_at.elapsed() >= self.every {
+        if self.saved_at.elapsed() >= self.every && !self.guard.is_suspicious() {
             self.save();
         }
     }

@@ -3,7 +3,7 @@
 mod toy;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use plmicd_train::{Outcome, TrainError, TrainerConfig};
+use plmicd_train::{Kept, Outcome, TrainError, TrainerConfig};
 use toy::{Points, Toy, Watcher, alone, config, train, trainer};
 
 const DROPOUT: f64 = 0.2;
@@ -116,7 +116,7 @@ fn checkpoint_after_every_update_leaves_one_and_a_killed_writer_does_no_harm() {
     // The process "dies" at a NaN, which saves nothing: what resumes is the last checkpoint written on the way.
     toy.poison = Some(25);
     let died = every_update.run(&mut toy, &Points::new(POINTS), &Watcher::default());
-    assert!(matches!(died, Err(TrainError::NonFinite(_))));
+    assert!(matches!(died, Err(TrainError::Diverged(_))));
     assert_eq!(folder.checkpoints().len(), 1);
     let partial = folder.path().join("checkpoint-999999.partial");
     std::fs::create_dir(&partial).expect("a folder");
@@ -124,6 +124,50 @@ fn checkpoint_after_every_update_leaves_one_and_a_killed_writer_does_no_harm() {
     let resumed = run(folder.path(), config(), &Watcher::default()).expect("the run finishes");
     assert_same(&resumed, &whole);
     assert!(!partial.exists());
+}
+
+#[test]
+fn checkpoints_are_kept_by_policy_and_can_be_gone_back_to() {
+    let _alone = alone();
+    let settings = TrainerConfig { epochs: 7, ..config() };
+    let whole = train(settings.clone(), DROPOUT, POINTS);
+    for (kept, expected) in [
+        (Kept::default(), vec![7]),
+        (Kept { every_epochs: 2, ..Kept::default() }, vec![2, 4, 6, 7]),
+        (Kept { best: true, ..Kept::default() }, vec![whole.1.best_epoch, 7]),
+    ] {
+        let folder = Folder::new();
+        let mut trainer = trainer(folder.path(), settings.clone());
+        trainer.checkpoints.every = std::time::Duration::ZERO;
+        trainer.checkpoints.kept = kept;
+        // Stopped on the way: what is kept must not depend on one process having seen it all.
+        for questions in [20, 17] {
+            let stopped = trainer.run(&mut Toy::new(DROPOUT), &Points::new(POINTS), &stopping_after(questions));
+            assert!(matches!(stopped, Err(TrainError::Interrupted)));
+        }
+        let mut toy = Toy::new(DROPOUT);
+        let outcome = trainer.run(&mut toy, &Points::new(POINTS), &Watcher::default()).expect("finishes");
+        assert_same(&(toy, outcome), &whole);
+        let epochs: Vec<u32> = folder.checkpoints().iter().map(|path| epoch_of(path)).collect();
+        let mut expected = expected;
+        expected.dedup();
+        assert_eq!(epochs, expected);
+        // Without the newer ones the run goes on from an older one and ends the same.
+        if let [first, newer @ ..] = &folder.checkpoints()[..] {
+            newer.iter().for_each(|path| std::fs::remove_dir_all(path).expect("removed"));
+            assert_eq!(epoch_of(first), expected[0]);
+        }
+        let mut toy = Toy::new(DROPOUT);
+        let outcome = trainer.run(&mut toy, &Points::new(POINTS), &Watcher::default()).expect("finishes");
+        assert_same(&(toy, outcome), &whole);
+    }
+}
+
+/// The epoch at whose end a checkpoint was written.
+fn epoch_of(checkpoint: &Utf8Path) -> u32 {
+    let text = std::fs::read_to_string(checkpoint.join("state.json")).expect("a state");
+    let state: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    state["progress"]["epoch"].as_u64().expect("a number") as u32
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod toy;
 
-use plmicd_train::{Order, Schedule, TrainError, TrainerConfig, Unobserved};
+use plmicd_train::{AccumulationRule, Fault, Order, Schedule, TrainError, TrainerConfig, Unobserved};
 use toy::{Points, Toy, alone, config, train, trainer};
 
 fn values(toy: &Toy) -> Vec<f32> {
@@ -117,7 +117,9 @@ fn divergence_is_located_and_the_last_checkpoint_kept() {
     // Micro-batch 16 (from 0) belongs to update 6 (from 1): epoch 1 has 4, and epoch 2 starts at micro-batch 10.
     toy.poison = Some(16);
     let error = trainer.run(&mut toy, &Points::new(75), &Unobserved).expect_err("the loss is NaN");
-    let TrainError::NonFinite(place) = &error else { panic!("{error}") };
+    let TrainError::Diverged(place) = &error else { panic!("{error}") };
+    assert_eq!(place.fault, Fault::NonFinite);
+    assert!(place.largest_logit.is_some_and(|logit| logit.is_finite() && logit > 0.0));
     assert_eq!((place.step, place.epoch, place.batch, place.last_good), (7, 2, 7, Some(6)));
     assert!(
         place.loss.is_nan()
@@ -125,6 +127,73 @@ fn divergence_is_located_and_the_last_checkpoint_kept() {
             && place.largest_weight.value.is_finite()
     );
     assert!(error.to_string().contains("step 7 (epoch 2, batch 7)"), "{error}");
+}
+
+#[test]
+fn the_published_rule_updates_after_the_first_micro_batch_and_stops_at_the_planned_number() {
+    let _alone = alone();
+    let published = TrainerConfig {
+        batch_size: 1,
+        accumulation: 8,
+        accumulation_rule: AccumulationRule::Published,
+        order: Order::AsStored,
+        ..config()
+    };
+    // 73 points: 10 updates planned for each of 3 epochs, after micro-batches 1, 9, ... 73.
+    let (_, outcome) = train(TrainerConfig { epochs: 1, ..published.clone() }, 0.0, 73);
+    assert_eq!(outcome.steps.records().len(), 10);
+    let (_, outcome) = train(published.clone(), 0.0, 80);
+    // 80 points: 11 updates an epoch, but 10 planned, so the last epoch ends two updates early.
+    let ends: Vec<u64> = outcome.epochs.iter().map(|epoch| epoch.step).collect();
+    assert_eq!(ends, [11, 22, 30]);
+    // The first update has an eighth of the gradient of its only example.
+    let (_, regular) = train(TrainerConfig { batch_size: 1, accumulation: 1, ..published.clone() }, 0.0, 80);
+    let norm = |outcome: &plmicd_train::Outcome| outcome.steps.records()[0].gradient_norm;
+    assert!((8.0 * norm(&outcome) - norm(&regular)).abs() < 1e-6);
+    assert_eq!(outcome.steps.records()[0].loss, regular.steps.records()[0].loss);
+}
+
+#[test]
+fn a_loss_that_explodes_stops_the_run_with_the_checkpoint_from_before() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let dir = camino::Utf8Path::from_path(dir.path()).expect("UTF-8");
+    let mut trainer = trainer(dir, TrainerConfig { epochs: 200, ..config() });
+    trainer.checkpoints.every = std::time::Duration::ZERO;
+    // From micro-batch 600 on, update 240, the truth is turned round for good.
+    let mut toy = Toy::new(0.0);
+    toy.turned_from = Some(600);
+    let error = trainer.run(&mut toy, &Points::new(75), &Unobserved).expect_err("the loss explodes");
+    let TrainError::Diverged(place) = &error else { panic!("{error}") };
+    assert!(matches!(place.fault, Fault::LossExploded { .. }), "{error}");
+    assert!(place.step > 240 && place.step <= 240 + 50, "noticed at step {}", place.step);
+    let kept = place.last_good.expect("a checkpoint");
+    assert!((240..240 + 5).contains(&kept), "the checkpoint of step {kept}");
+}
+
+#[test]
+fn gradients_of_zero_stop_the_run() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let dir = camino::Utf8Path::from_path(dir.path()).expect("UTF-8");
+    let mut toy = Toy::new(0.0);
+    toy.cut_off = true;
+    let error = trainer(dir, config()).run(&mut toy, &Points::new(75), &Unobserved).expect_err("stops");
+    let TrainError::Diverged(place) = &error else { panic!("{error}") };
+    assert_eq!((place.fault.clone(), place.step), (Fault::NoGradient { updates: 10 }, 10));
+}
+
+#[test]
+fn scores_that_ignore_the_input_stop_the_run_at_the_evaluation() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let dir = camino::Utf8Path::from_path(dir.path()).expect("UTF-8");
+    let mut toy = Toy::new(0.0);
+    toy.blind_from = Some(15);
+    let error = trainer(dir, config()).run(&mut toy, &Points::new(75), &Unobserved).expect_err("stops");
+    let TrainError::Diverged(place) = &error else { panic!("{error}") };
+    assert_eq!((place.fault.clone(), place.epoch, place.step), (Fault::ScoresEqual, 2, 8));
+    assert!(error.to_string().contains("collapsed at step 8 (epoch 2, batch 10)"), "{error}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use camino::Utf8Path;
 use plmicd_torch::Dropout;
 use plmicd_train::{
-    BatchSource, Cause, Checkpoints, EpochRecord, NamedTensor, Observer, OptimizerConfig, Order, Outcome, Parameter,
+    AccumulationRule, BatchSource, Cause, Checkpoints, EpochRecord, EvaluationSigns, Kept, NamedTensor, Observer, OptimizerConfig, Order, Outcome, Parameter,
     StepReport, Task, TrainError, Trainer, TrainerConfig,
 };
 use tch::{Device, Kind, Tensor};
@@ -61,7 +61,14 @@ pub struct Toy {
     held_out: Points,
     /// Makes the loss NaN at this call of `train_step`, counted from 0.
     pub poison: Option<usize>,
+    /// From this call of `train_step` on every label is turned round, and the loss a thousandfold.
+    pub turned_from: Option<usize>,
+    /// The loss depends on no parameter.
+    pub cut_off: bool,
+    /// From this call of `train_step` on, evaluations see a model that ignores its input.
+    pub blind_from: Option<usize>,
     calls: usize,
+    spread: Option<f64>,
 }
 
 impl Toy {
@@ -80,7 +87,11 @@ impl Toy {
             dropout,
             held_out: Points::new(40),
             poison: None,
+            turned_from: None,
+            cut_off: false,
+            blind_from: None,
             calls: 0,
+            spread: None,
         }
     }
 
@@ -140,8 +151,19 @@ impl Task for Toy {
         if self.poison == Some(self.calls) {
             loss *= f64::NAN;
         }
+        if self.turned_from.is_some_and(|from| self.calls >= from) {
+            loss = (logits.binary_cross_entropy_with_logits::<Tensor>(
+                &(1.0f64 - &truth),
+                None,
+                None,
+                tch::Reduction::Mean,
+            ) + 1.0)
+                * 1000.0;
+        }
         self.calls += 1;
-        (&loss * scale).backward();
+        if !self.cut_off {
+            (&loss * scale).backward();
+        }
         tch::no_grad(|| {
             let mean = inputs.mean_dim([0i64].as_slice(), false, Kind::Float);
             self.running.shallow_clone().copy_(&(&self.running * 0.9 + mean * 0.1));
@@ -156,9 +178,24 @@ impl Task for Toy {
         }
         let all: Vec<usize> = (0..40).collect();
         let (inputs, truth) = self.held_out.tensors(&all);
-        let right = tch::no_grad(|| self.logits(&inputs, &Dropout::off())).gt(0.0).eq_tensor(&truth.gt(0.5));
+        let mut logits = tch::no_grad(|| self.logits(&inputs, &Dropout::off()));
+        if self.blind_from.is_some_and(|from| self.calls >= from) {
+            logits = logits.mean_dim([0i64].as_slice(), true, Kind::Float).expand_as(&logits);
+        }
+        let range = logits.sigmoid().amax([0i64].as_slice(), false) - logits.sigmoid().amin([0i64].as_slice(), false);
+        self.spread = Some(range.max().double_value(&[]));
+        let right = logits.gt(0.0).eq_tensor(&truth.gt(0.5));
         let share = right.to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
         Ok(BTreeMap::from([("accuracy".to_owned(), share)]))
+    }
+
+    fn evaluation_signs(&self) -> Option<EvaluationSigns> {
+        let score_spread = self.spread;
+        Some(EvaluationSigns { score_spread, metric: "accuracy", uninformed: 0.0 })
+    }
+
+    fn largest_logit(&self, (inputs, _): &Self::Batch) -> Option<f64> {
+        tch::no_grad(|| self.logits(inputs, &Dropout::off())).abs().max().f_double_value(&[]).ok()
     }
 }
 
@@ -207,6 +244,7 @@ pub fn config() -> TrainerConfig {
         max_steps: None,
         batch_size: 8,
         accumulation: 3,
+        accumulation_rule: AccumulationRule::Batch,
         order: Order::SimilarLength,
         seed: 5,
         optimizer: OptimizerConfig {
@@ -223,7 +261,12 @@ pub fn config() -> TrainerConfig {
 
 pub fn trainer(dir: &Utf8Path, config: TrainerConfig) -> Trainer {
     let checkpoints =
-        Checkpoints { dir: dir.to_owned(), every: Duration::from_secs(3600), identity: "toy".to_owned() };
+        Checkpoints {
+            dir: dir.to_owned(),
+            every: Duration::from_secs(3600),
+            kept: Kept::default(),
+            identity: "toy".to_owned(),
+        };
     Trainer { config, checkpoints }
 }
 
