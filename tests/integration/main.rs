@@ -6,6 +6,7 @@
 mod command_line;
 mod crashes;
 mod pipeline;
+mod predict;
 mod rules;
 mod sweeps;
 mod world;

@@ -34,6 +34,7 @@ pub(crate) enum ColumnType {
     Text,
     TextList,
     Int32List,
+    Float32List,
     UInt32,
     /// Of this length; any length where only read.
     Float32Vector(Option<i32>),
@@ -45,6 +46,7 @@ impl ColumnType {
             Self::Text => "text (Utf8)",
             Self::TextList => "list of text (List<Utf8>)",
             Self::Int32List => "list of 32-bit integers (List<Int32>)",
+            Self::Float32List => "list of 32-bit floats (List<Float32>)",
             Self::UInt32 => "unsigned 32-bit integer (UInt32)",
             Self::Float32Vector(_) => "vector of 32-bit floats (FixedSizeList<Float32>)",
         }
@@ -56,6 +58,7 @@ impl ColumnType {
             Self::Text => DataType::Utf8,
             Self::TextList => DataType::List(element(DataType::Utf8)),
             Self::Int32List => DataType::List(element(DataType::Int32)),
+            Self::Float32List => DataType::List(element(DataType::Float32)),
             Self::UInt32 => DataType::UInt32,
             Self::Float32Vector(len) => {
                 DataType::FixedSizeList(element(DataType::Float32), len.unwrap_or_default())
@@ -68,6 +71,7 @@ impl ColumnType {
             (Self::Text, DataType::Utf8) | (Self::UInt32, DataType::UInt32) => true,
             (Self::TextList, DataType::List(element)) => element.data_type() == &DataType::Utf8,
             (Self::Int32List, DataType::List(element)) => element.data_type() == &DataType::Int32,
+            (Self::Float32List, DataType::List(element)) => element.data_type() == &DataType::Float32,
             (Self::Float32Vector(len), DataType::FixedSizeList(element, found)) => {
                 element.data_type() == &DataType::Float32 && len.is_none_or(|len| len == *found)
             }

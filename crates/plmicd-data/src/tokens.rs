@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::DataError;
 use crate::json::{read_json, read_versioned, write_json, write_versioned};
+use crate::text_form::TextForm;
 
 /// `special_tokens.json` of a `token-shards` artifact.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,7 +109,7 @@ impl ExtendedVocabulary {
 }
 
 /// Files of token shards that travel with an encoder or a model: with them a text can be read without the shards.
-const TOKENIZER_FILES: [&str; 8] = [
+const TOKENIZER_FILES: [&str; 9] = [
     SpecialTokens::FILE,
     "tokenizer.json",
     "tokenizer_config.json",
@@ -117,9 +118,10 @@ const TOKENIZER_FILES: [&str; 8] = [
     "vocab.json",
     "merges.txt",
     ExtendedVocabulary::FILE,
+    TextForm::FILE,
 ];
 
-/// Copies the tokenizer of `from` into `to`, both folders; of its files, those that are there.
+/// Copies the tokenizer, and the form of the texts it is for, of `from` into `to`, both folders; of its files, those that are there.
 pub fn copy_tokenizer(from: &Utf8Path, to: &Utf8Path) -> std::io::Result<()> {
     for name in TOKENIZER_FILES {
         let source = from.join(name);

@@ -123,7 +123,8 @@ fn evaluate(config: &EvaluateConfig, context: &StageContext<'_>) -> Result<(), S
     write_per_code(&out.join(Evaluation::PER_CODE_FILE), &per_code).map_err(writing)
 }
 
-fn rule_of(thresholds: &Thresholds) -> Rule {
+/// The rule that a thresholds file stands for.
+pub fn rule_of(thresholds: &Thresholds) -> Rule {
     let threshold = thresholds.threshold as f32;
     match thresholds.rule {
         DecisionRule::Global => Rule::Global(threshold),

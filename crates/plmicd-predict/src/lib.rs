@@ -7,5 +7,6 @@ mod scorer;
 mod stage;
 
 pub use config::PredictConfig;
+pub use plmicd_nn::{INFERENCE_TOKENS, Precision};
 pub use scorer::{ScoreError, Scorer};
 pub use stage::Predict;

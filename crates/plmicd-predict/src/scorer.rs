@@ -98,6 +98,11 @@ impl Scorer {
         &self.tokens
     }
 
+    /// Tokens of a note that the model reads, special tokens not counted; the rest is cut off.
+    pub fn room(&self) -> usize {
+        self.model.layout().room(&self.specials)
+    }
+
     /// Probabilities of one note (Y), from its token ids without special tokens.
     pub fn score_note(&self, tokens: &[i32]) -> Result<Vec<f32>, ScoreError> {
         self.score_batch(&[tokens], &[0])

@@ -2,7 +2,7 @@
 //! digest, so a file that is read but not listed here would change results behind the cache's back.
 
 use camino::Utf8Path;
-use plmicd_data::{CorpusStats, LabelSpace, NoteWriter};
+use plmicd_data::{CorpusStats, LabelSpace, NoteWriter, TextForm};
 use plmicd_pipeline::registry::SourceFiles;
 use plmicd_pipeline::{BadInput, StageError};
 
@@ -145,8 +145,12 @@ pub fn text_files(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
 /// # Errors
 /// One is missing.
 pub fn notes_files(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
+    // Folders of older versions do not say what form their texts have.
+    let form = dir.join(TextForm::FILE);
+    let form = form.is_file().then_some(TextForm::FILE);
     [NoteWriter::FILE, LabelSpace::FILE, CorpusStats::FILE]
         .into_iter()
+        .chain(form)
         .map(|name| {
             let path = dir.join(name);
             if !path.is_file() {

@@ -4,6 +4,7 @@ use plmicd_data::{CorpusStats, kind};
 use plmicd_pipeline::{ConfigIssue, InputSpec, Stage, StageContext, StageError};
 
 use crate::config::{Cohort, PreprocessConfig, Splits};
+use crate::text::TextRules;
 use crate::{
     caml_csv, codiesp, cohort, label_list, level, mimic2, mimic3, mimic4, own, published, splits, stratify,
     write,
@@ -17,7 +18,7 @@ impl Stage for Preprocess {
     type Config = PreprocessConfig;
 
     const NAME: &'static str = "preprocess";
-    const VERSION: u32 = 4;
+    const VERSION: u32 = 5;
     const OUTPUT: &'static str = kind::NOTES;
     const SCHEMA: u32 = 1;
     const SUMMARY: &'static str = "Raw tables of notes and codes to cleaned notes and a label space";
@@ -50,6 +51,7 @@ impl Stage for Preprocess {
         let raw = context.input("raw")?;
         // Read first: it is small, and a mistake in it shows before the large tables are read.
         let list = context.optional_input("labels").map(|input| label_list::read(&input.dir)).transpose()?;
+        let rules = TextRules { blanks: raw.kind == kind::MIMIC4, ..config.text_rules() };
         let mut corpus = match raw.kind.as_str() {
             kind::MIMIC3 => mimic3::read(config, &raw.dir, context)?,
             kind::MIMIC4 => mimic4::read(config, &raw.dir, context)?,
@@ -105,6 +107,6 @@ impl Stage for Preprocess {
             true => published::compare(config, list.as_ref().map(Vec::len), stats),
             false => Vec::new(),
         };
-        write::write(corpus, &labels, published, context)
+        write::write(corpus, &labels, rules, published, context)
     }
 }

@@ -82,7 +82,7 @@ impl Stage for TextCorpus {
     type Config = CorpusConfig;
 
     const NAME: &'static str = "corpus";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const OUTPUT: &'static str = kind::NOTES;
     const SCHEMA: u32 = 1;
     const SUMMARY: &'static str = "Texts without codes to cleaned notes, for vocabularies and pretraining";
@@ -111,6 +111,6 @@ impl Stage for TextCorpus {
         }
         splits::assign_random(&mut corpus.notes, config.seed, config.dev_fraction, 0.0);
         context.note(format!("{} texts", corpus.notes.len()));
-        write::write(corpus, &[], |_| Vec::new(), context)
+        write::write(corpus, &[], reading.text_rules(), |_| Vec::new(), context)
     }
 }

@@ -1,4 +1,4 @@
-//! The `notes` artifact: `notes.parquet`, `labels.json`, `stats.json`.
+//! The `notes` artifact: `notes.parquet`, `labels.json`, `stats.json`, `text.json`.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::mpsc::sync_channel;
@@ -12,18 +12,22 @@ use crate::corpus::{CodeBook, CodeId, Corpus, DraftNote};
 use crate::descriptions::Descriptions;
 use crate::spill::Spill;
 use crate::splits::leaking_subjects;
+use crate::text::TextRules;
 
-/// Writes the artifact; `labels` are the codes of the label space in its order.
+/// Writes the artifact; `labels` are the codes of the label space in its order, `rules` those that the texts were
+/// written by.
 ///
 /// `published` gives the counts of published studies that belong beside the corpus's own.
 pub fn write(
     corpus: Corpus,
     labels: &[CodeId],
+    rules: TextRules,
     published: impl FnOnce(&CorpusStats) -> Vec<PublishedCount>,
     context: &StageContext<'_>,
 ) -> Result<(), StageError> {
     let dir = context.output_dir();
     let data = |e| StageError::because("writing the notes", e);
+    rules.form().write(dir).map_err(data)?;
     let space = label_space(&corpus, labels, context)?;
     space.write(&dir.join(LabelSpace::FILE)).map_err(data)?;
     let mut stats = stats(&corpus, &space);

@@ -26,5 +26,7 @@ mod vocabulary;
 mod word_counts;
 
 pub use config::{SpecialNames, TokenizeConfig, VocabularyConfig, VocabularyModel};
+pub use encoder::{EncodeError, Encoder};
+pub use load::Loaded;
 pub use tokenize::Tokenize;
 pub use vocabulary::Vocabulary;

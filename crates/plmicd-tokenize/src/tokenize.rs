@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use camino::Utf8Path;
 use plmicd_data::{
-    LabelSpace, LabelTokens, Note, NoteWriter, ShardWriter, SpecialTokens, Split, TokenStats, TokenizedNote,
+    LabelSpace, LabelTokens, Note, NoteWriter, ShardWriter, SpecialTokens, Split, TextForm, TokenStats, TokenizedNote,
     kind,
 };
 use plmicd_pipeline::{BadInput, ConfigIssue, InputSpec, Stage, StageContext, StageError};
@@ -23,7 +23,7 @@ impl Stage for Tokenize {
     type Config = TokenizeConfig;
 
     const NAME: &'static str = "tokenize";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const OUTPUT: &'static str = kind::TOKEN_SHARDS;
     const SCHEMA: u32 = 1;
     const SUMMARY: &'static str = "Whole notes to token ids, neither truncated nor segmented";
@@ -51,6 +51,11 @@ impl Stage for Tokenize {
         labels.write(&out.join(LabelSpace::FILE)).map_err(failed)?;
         loaded.special.write(&out.join(SpecialTokens::FILE)).map_err(failed)?;
         loaded.write(out)?;
+        if let Some(form) =
+            TextForm::read(&notes.dir).map_err(|e| StageError::because("reading the form of the texts", e))?
+        {
+            form.write(out).map_err(failed)?;
+        }
 
         let path = notes.file(NoteWriter::FILE);
         let workers = workers(context)?;

@@ -84,6 +84,9 @@ pub enum Command {
     Compare(CompareArgs),
     /// Print the log of a stage of a run.
     Logs(LogsArgs),
+    /// Code notes with a trained model: tables, text files, or a text on stdin.
+    #[cfg(feature = "torch")]
+    Predict(PredictArgs),
     /// Write a synthetic corpus in the shapes of MIMIC-III.
     Synth(SynthArgs),
     /// Tell what was found on this machine, and how to mend what is missing.
@@ -322,6 +325,90 @@ pub struct LogsArgs {
     pub run: String,
     /// Stage.
     pub node: String,
+}
+
+#[cfg(feature = "torch")]
+#[derive(Clone, Debug, Args)]
+pub struct PredictArgs {
+    /// The model: digest, pin or folder.
+    #[arg(long, value_name = "MODEL")]
+    pub model: String,
+    /// Notes: tables .csv, .csv.gz or .parquet (a note a row), texts .txt or .txt.gz (a note a file), `-` for a text on
+    /// stdin.
+    #[arg(value_name = "FILE", required = true)]
+    pub inputs: Vec<Utf8PathBuf>,
+    /// File to write, .csv, .parquet or .jsonl; without it, codes go to stdout. Stopped, the same command goes on.
+    #[arg(long, value_name = "FILE", conflicts_with = "format")]
+    pub out: Option<Utf8PathBuf>,
+    /// Form of what goes to stdout: text for text files, csv for tables, where not given.
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<PredictFormat>,
+    /// Codes by these thresholds: digest, pin, folder, or a thresholds.json.
+    #[arg(long, value_name = "THRESHOLDS")]
+    pub thresholds: Option<String>,
+    /// Codes with a score above this one.
+    #[arg(long, value_name = "SCORE", conflicts_with = "thresholds")]
+    pub threshold: Option<f32>,
+    /// The K codes of highest score of every note.
+    #[arg(long, value_name = "K", conflicts_with_all = ["thresholds", "threshold"])]
+    pub top_k: Option<usize>,
+    /// All codes, whatever their scores.
+    #[arg(long, conflicts_with_all = ["thresholds", "threshold", "top_k"])]
+    pub all: bool,
+    /// Column of the id in tables.
+    #[arg(long, value_name = "NAME", default_value = "id")]
+    pub id_column: String,
+    /// Column of the text in tables.
+    #[arg(long, value_name = "NAME", default_value = "text")]
+    pub text_column: String,
+    /// What to do to texts, where the model does not say: caml, caml-cased, raw, raw-lower or edin.
+    #[arg(long, value_name = "FORM")]
+    pub text: Option<String>,
+    /// Number format of matrix products: auto takes bf16 where the hardware has it.
+    #[arg(long, value_enum, default_value_t)]
+    pub precision: PredictPrecision,
+    /// auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    pub device: String,
+    /// Worker threads; 0 takes every core.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub threads: usize,
+    /// Tokens that go through the model at once, padding included.
+    #[arg(long, default_value_t = plmicd_predict::INFERENCE_TOKENS, value_name = "N", value_parser = at_least_one)]
+    pub batch_tokens: usize,
+    /// Throw away what an earlier command has left unfinished.
+    #[arg(long, requires = "out")]
+    pub restart: bool,
+}
+
+#[cfg(feature = "torch")]
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err("expected a whole number above 0".to_owned()),
+    }
+}
+
+/// Forms of predicted codes on stdout.
+#[cfg(feature = "torch")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PredictFormat {
+    /// A code a line, with its description.
+    Text,
+    /// `id,codes,scores`, a note a line.
+    Csv,
+    /// A JSON object a line.
+    Jsonl,
+}
+
+/// Number format of matrix products.
+#[cfg(feature = "torch")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum PredictPrecision {
+    #[default]
+    Auto,
+    Bf16,
+    Fp32,
 }
 
 #[derive(Clone, Debug, Args)]

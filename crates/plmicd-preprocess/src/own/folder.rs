@@ -51,19 +51,25 @@ pub(super) fn read(
             context.check_interrupt()?;
             context.progress("reading texts", at as u64, Some(total), "files");
         }
-        let mut text = fs_err::read(&path)?;
-        if path.extension() == Some("gz") {
-            let mut unpacked = Vec::new();
-            MultiGzDecoder::new(text.as_slice())
-                .read_to_end(&mut unpacked)
-                .map_err(|error| BadInput::new(&path, format!("not a sound gzip file: {error}")))?;
-            text = unpacked;
-        }
-        // A byte order mark is no part of the text.
-        if text.starts_with(b"\xef\xbb\xbf") {
-            text.drain(..3);
-        }
+        let text = read_text(&path)?;
         take(Row { place: Place::Line(1), id, text, codes: Vec::new(), subject: None, split: None })?;
     }
     Ok(())
+}
+
+/// The bytes of a text file, unpacked if it ends in `.gz`.
+pub(super) fn read_text(path: &Utf8Path) -> Result<Vec<u8>, StageError> {
+    let mut text = fs_err::read(path)?;
+    if path.extension() == Some("gz") {
+        let mut unpacked = Vec::new();
+        MultiGzDecoder::new(text.as_slice())
+            .read_to_end(&mut unpacked)
+            .map_err(|error| BadInput::new(path, format!("not a sound gzip file: {error}")))?;
+        text = unpacked;
+    }
+    // A byte order mark is no part of the text.
+    if text.starts_with(b"\xef\xbb\xbf") {
+        text.drain(..3);
+    }
+    Ok(text)
 }

@@ -4,6 +4,7 @@ mod config;
 mod csv;
 mod folder;
 mod parquet;
+mod texts;
 
 use std::collections::HashMap;
 
@@ -14,6 +15,7 @@ use rayon::prelude::*;
 
 pub use self::config::{TableColumns, Wanted};
 pub use self::folder::text_files;
+pub use self::texts::{FoundText, read_texts};
 use crate::codes::format_code;
 use crate::config::PreprocessConfig;
 use crate::corpus::{CodeBook, CodeId, Corpus, DraftNote, Exclusions};

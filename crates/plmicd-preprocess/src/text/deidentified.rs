@@ -23,6 +23,17 @@ const CLOSE: &str = "**]";
 const BLANK: &str = "___";
 
 impl Deidentified {
+    pub(super) const ALL: [Self; 3] = [Self::Keep, Self::Drop, Self::Replace];
+
+    /// Its name in configs and files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Drop => "drop",
+            Self::Replace => "replace",
+        }
+    }
+
     /// The text with its marks seen to; `blanks` says whether exactly three underscores are one. A bracket that is not
     /// closed before the next one opens is text.
     pub fn apply(self, text: &str, blanks: bool) -> Cow<'_, str> {

@@ -11,6 +11,7 @@ mod python;
 mod unicode_tables;
 
 pub use deidentified::Deidentified;
+use plmicd_data::TextForm;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,27 @@ pub enum TextCleaning {
 }
 
 impl TextCleaning {
+    const ALL: [Self; 5] = [Self::Caml, Self::CamlCased, Self::Raw, Self::RawLower, Self::Edin];
+
+    /// Its name in configs and files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Caml => "caml",
+            Self::CamlCased => "caml-cased",
+            Self::Raw => "raw",
+            Self::RawLower => "raw-lower",
+            Self::Edin => "edin",
+        }
+    }
+
+    /// The one of this name; what was expected otherwise.
+    pub fn from_name(name: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|one| one.as_str() == name).ok_or_else(|| {
+            let names = Self::ALL.map(Self::as_str).join(", ");
+            format!("unknown form of texts `{name}`; expected one of {names}")
+        })
+    }
+
     /// The cleaned text. Time and space are linear in the note's length.
     pub fn apply(self, text: &str) -> String {
         match self {
@@ -58,6 +80,20 @@ pub struct TextRules {
 }
 
 impl TextRules {
+    /// The same for a file that travels with the notes.
+    pub fn form(self) -> TextForm {
+        TextForm::new(self.cleaning.as_str(), self.deidentified.as_str(), self.blanks)
+    }
+
+    /// The inverse of [`Self::form`]; what is unknown otherwise.
+    pub fn from_form(form: &TextForm) -> Result<Self, String> {
+        let cleaning = TextCleaning::from_name(&form.cleaning)?;
+        let deidentified = Deidentified::ALL.into_iter().find(|one| one.as_str() == form.deidentified);
+        let deidentified =
+            deidentified.ok_or_else(|| format!("unknown way with marks of de-identification `{}`", form.deidentified))?;
+        Ok(Self { cleaning, deidentified, blanks: form.blanks })
+    }
+
     /// The text as it stands in the artifact. Time and space are linear in its length.
     pub fn apply(self, text: &str) -> String {
         self.cleaning.apply(&self.deidentified.apply(text, self.blanks))
@@ -83,6 +119,22 @@ pub fn count_words(text: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+
+    #[test]
+    fn rules_come_back_from_their_form_by_the_names_of_the_settings() {
+        for cleaning in super::TextCleaning::ALL {
+            for deidentified in super::Deidentified::ALL {
+                let rules = super::TextRules { cleaning, deidentified, blanks: true };
+                let form = rules.form();
+                let back = super::TextRules::from_form(&form).expect("known names");
+                assert_eq!((back.cleaning, back.deidentified, back.blanks), (cleaning, deidentified, true));
+                assert_eq!(serde_json::json!(cleaning), form.cleaning);
+                assert_eq!(serde_json::json!(deidentified), form.deidentified);
+            }
+        }
+        let unknown = plmicd_data::TextForm::new("shouted", "keep", false);
+        assert!(super::TextRules::from_form(&unknown).expect_err("unknown").contains("caml-cased"));
+    }
 
     proptest! {
         #[test]

@@ -5,6 +5,8 @@ mod compare;
 mod config;
 mod doctor;
 mod plan;
+#[cfg(feature = "torch")]
+mod predict;
 mod report_page;
 mod run;
 mod runs;
@@ -42,6 +44,8 @@ pub fn dispatch(cli: &Cli, terminal: &Terminal) -> Result<(), Failure> {
         Command::Show(args) => runs::show(&world, args),
         Command::Compare(args) => compare::compare(&world, args),
         Command::Logs(args) => runs::logs(&world, args),
+        #[cfg(feature = "torch")]
+        Command::Predict(args) => predict::predict(&world, args),
         Command::Synth(args) => synth::synth(&world, args),
         Command::Doctor(args) => doctor::doctor(&world, args),
         Command::Completions { shell } => {

@@ -1,0 +1,72 @@
+//! Texts of single files, for prediction: tables and text files alike, one text at a time.
+
+use camino::Utf8Path;
+use plmicd_pipeline::{BadInput, StageContext, StageError};
+
+use super::{Row, TableColumns, Wanted, csv, folder, parquet};
+use crate::encoding::mend;
+
+/// A text as it stands in a file. Its [`Debug`](std::fmt::Debug) form holds no text.
+pub struct FoundText {
+    /// Its id in the table, or the name of the file without its ending.
+    pub id: String,
+    /// The text, not cleaned.
+    pub text: String,
+    /// Bytes that were not UTF-8 and were read as Windows-1252.
+    pub mended: u64,
+}
+
+impl std::fmt::Debug for FoundText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FoundText")
+            .field("id", &self.id)
+            .field("text", &format_args!("<{} bytes>", self.text.len()))
+            .finish()
+    }
+}
+
+impl FoundText {
+    /// A text from bytes of any encoding.
+    pub fn new(id: impl Into<String>, bytes: Vec<u8>) -> Self {
+        let (text, mended) = mend(bytes);
+        Self { id: id.into(), text, mended }
+    }
+}
+
+/// Endings of the files that [`read_texts`] reads.
+const ENDINGS: [&str; 5] = [".csv", ".csv.gz", ".parquet", ".txt", ".txt.gz"];
+
+/// Gives the texts of a file to `take`, in order, and stops with its error. Of tables only the columns for id and text
+/// are read.
+///
+/// # Errors
+/// Another ending than `.csv`, `.csv.gz`, `.parquet`, `.txt` and `.txt.gz`; a damaged file, a missing column or an empty id,
+/// naming file, line and column.
+pub fn read_texts(
+    path: &Utf8Path,
+    columns: &TableColumns,
+    context: &StageContext<'_>,
+    take: &mut dyn FnMut(FoundText) -> Result<(), StageError>,
+) -> Result<(), StageError> {
+    let name = path.file_name().unwrap_or_default();
+    let lower = name.to_ascii_lowercase();
+    let Some(ending) = ENDINGS.into_iter().filter(|ending| lower.ends_with(ending)).max_by_key(|e| e.len()) else {
+        let message = format!("expected a file with one of the endings {}", ENDINGS.join(", "));
+        return Err(BadInput::new(path, message).into());
+    };
+    let mut row = |row: Row| {
+        if row.id.is_empty() {
+            let message = "is empty; expected the note's id";
+            return Err(row.place.bad(path, &columns.id_column, message).into());
+        }
+        take(FoundText::new(row.id, row.text))
+    };
+    match ending {
+        ".parquet" => parquet::read(path, columns, Wanted::Texts, context, &mut row),
+        ".csv" | ".csv.gz" => csv::read(path, columns, Wanted::Texts, context, &mut row),
+        _ => {
+            let id = name[..name.len() - ending.len()].to_owned();
+            take(FoundText::new(id, folder::read_text(path)?))
+        }
+    }
+}
