@@ -42,7 +42,17 @@ inputs = { scores = "predict" }
 "#;
 
 const WORDS: [&str; 12] = [
-    "Chest", "pain,", "fever", "no", "cough", "\"acute\"", "renal", "failure;", "[**Hospital 1**]", "Diabetes", "since",
+    "Chest",
+    "pain,",
+    "fever",
+    "no",
+    "cough",
+    "\"acute\"",
+    "renal",
+    "failure;",
+    "[**Hospital 1**]",
+    "Diabetes",
+    "since",
     "2001",
 ];
 
@@ -78,17 +88,32 @@ fn lines(text: &str) -> Vec<Value> {
 /// The scores of a line by code.
 fn scores(line: &Value) -> BTreeMap<String, f64> {
     let codes = line["codes"].as_array().expect("codes").iter();
-    codes.map(|code| (code["code"].as_str().expect("text").to_owned(), code["score"].as_f64().expect("a score"))).collect()
+    codes
+        .map(|code| {
+            (code["code"].as_str().expect("text").to_owned(), code["score"].as_f64().expect("a score"))
+        })
+        .collect()
 }
 
 #[test]
 fn scores_are_the_pipelines_and_every_form_says_the_same() {
     let world = trained();
-    let all = world.ok(&["predict", "--model", MODEL, "notes/notes.csv", "--all", "--format", "jsonl", "--precision", "fp32"]);
+    let all = world.ok(&[
+        "predict",
+        "--model",
+        MODEL,
+        "notes/notes.csv",
+        "--all",
+        "--format",
+        "jsonl",
+        "--precision",
+        "fp32",
+    ]);
     all.says(&["48 notes in", "tokens/s"]);
     let lines = lines(&all.stdout);
     assert_eq!(lines.len(), 48);
-    let by_id: BTreeMap<&str, &Value> = lines.iter().map(|line| (line["id"].as_str().expect("an id"), line)).collect();
+    let by_id: BTreeMap<&str, &Value> =
+        lines.iter().map(|line| (line["id"].as_str().expect("an id"), line)).collect();
     let labels = ["E11.9", "I10", "J18.9", "N17.9"];
     let mut compared = 0;
     for split in [Split::Dev, Split::Test] {
@@ -107,7 +132,16 @@ fn scores_are_the_pipelines_and_every_form_says_the_same() {
     // Thresholds from the store, by digest; the model by digest; to files of each form.
     let digest = world.digest("own.toml", "finetune");
     let thresholds = world.digest("own.toml", "threshold");
-    let base = ["predict", "--model", &digest[..12], "--thresholds", &thresholds[..12], "notes/notes.csv", "--precision", "fp32"];
+    let base = [
+        "predict",
+        "--model",
+        &digest[..12],
+        "--thresholds",
+        &thresholds[..12],
+        "notes/notes.csv",
+        "--precision",
+        "fp32",
+    ];
     let with = |more: &[&str]| -> Ran {
         let arguments: Vec<&str> = base.iter().chain(more).copied().collect();
         world.ok(&arguments)
@@ -126,12 +160,21 @@ fn scores_are_the_pipelines_and_every_form_says_the_same() {
     assert_eq!(std::fs::read_to_string(world.path("codes.csv")).expect("read"), stdout);
     let json = self::lines(&std::fs::read_to_string(world.path("codes.jsonl")).expect("read"));
     for (line, row) in json.iter().zip(stdout.lines().skip(1)) {
-        let codes: Vec<&str> =
-            line["codes"].as_array().expect("codes").iter().map(|code| code["code"].as_str().expect("text")).collect();
-        assert!(row.starts_with(&format!("{},{},", line["id"].as_str().expect("an id"), codes.join(";"))), "{row}");
+        let codes: Vec<&str> = line["codes"]
+            .as_array()
+            .expect("codes")
+            .iter()
+            .map(|code| code["code"].as_str().expect("text"))
+            .collect();
+        assert!(
+            row.starts_with(&format!("{},{},", line["id"].as_str().expect("an id"), codes.join(";"))),
+            "{row}"
+        );
     }
     // Written again as Parquet, read as predictions of another program, they are the same codes.
-    world.fails(2, &["predict", "--model", MODEL, "notes/notes.csv", "--out", "codes.csv"]).says(&["there already"]);
+    world
+        .fails(2, &["predict", "--model", MODEL, "notes/notes.csv", "--out", "codes.csv"])
+        .says(&["there already"]);
     let top = world.ok(&["predict", "--model", MODEL, "notes/notes.csv", "--top-k", "2"]).stdout;
     assert!(top.lines().skip(1).all(|row| row.matches(';').count() == 2), "{top}");
 }
@@ -191,7 +234,9 @@ fn strange_notes_are_coded_and_counted_and_wrong_files_refused() {
     world.write("notes.docx", "secret");
     fails(3, "notes.docx", &["notes.docx: expected a file with one of the endings"]);
     fails(2, "absent.csv", &["absent.csv"]);
-    world.fails(2, &["predict", "--model", "artifacts/latest/own/predict", "notes/notes.csv"]).says(&["text.json"]);
+    world
+        .fails(2, &["predict", "--model", "artifacts/latest/own/predict", "notes/notes.csv"])
+        .says(&["text.json"]);
     world
         .fails(2, &["predict", "--model", MODEL, "notes/notes.csv", "--threshold", "1.5"])
         .says(&["not between 0 and 1"]);
@@ -224,7 +269,8 @@ fn killed_and_started_again_it_writes_the_same_file() {
         let mut child =
             world.command(&parts).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
         let deadline = Instant::now() + Duration::from_secs(120);
-        while done(&world) < count && Instant::now() < deadline && child.try_wait().expect("waited").is_none() {
+        while done(&world) < count && Instant::now() < deadline && child.try_wait().expect("waited").is_none()
+        {
             std::thread::sleep(Duration::from_millis(2));
         }
         kills += usize::from(child.try_wait().expect("waited").is_none());
@@ -233,9 +279,12 @@ fn killed_and_started_again_it_writes_the_same_file() {
     }
     assert!(kills > 0, "it was over before it could be killed");
     // What was written after the last window that counts is cut off.
-    let mut partial = std::fs::OpenOptions::new().append(true).open(world.path("parts.csv.partial")).expect("there");
+    let mut partial =
+        std::fs::OpenOptions::new().append(true).open(world.path("parts.csv.partial")).expect("there");
     partial.write_all(b"{\"id\":\"half").expect("written");
-    world.fails(2, &["predict", "--model", MODEL, "many.csv", "--top-k", "4", "--out", "parts.csv"]).says(&["--restart"]);
+    world
+        .fails(2, &["predict", "--model", MODEL, "many.csv", "--top-k", "4", "--out", "parts.csv"])
+        .says(&["--restart"]);
     world.ok(&parts).says(&["going on after"]);
     let read = |name| std::fs::read_to_string(world.path(name)).expect("read");
     assert!(read("parts.csv") == read("whole.csv"), "the files differ");

@@ -8,8 +8,8 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 use plmicd_nn::{LabelTargets, ModelConfig, Padding, PlmIcd, SegmentBatch, Span, read_safetensors};
 use plmicd_train::{
-    AccumulationRule, Kept, BatchSource, Cause, Checkpoints, Observer, OptimizerConfig, Order, Parameter, Schedule, Task, TrainError,
-    Trainer, TrainerConfig, Unobserved,
+    AccumulationRule, BatchSource, Cause, Checkpoints, Kept, Observer, OptimizerConfig, Order, Parameter,
+    Schedule, Task, TrainError, Trainer, TrainerConfig, Unobserved,
 };
 use tch::{Device, Tensor};
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use camino::Utf8Path;
 use plmicd_data::{
-    LabelSpace, LabelTokens, Note, NoteWriter, ShardWriter, SpecialTokens, Split, TextForm, TokenStats, TokenizedNote,
-    kind,
+    LabelSpace, LabelTokens, Note, NoteWriter, ShardWriter, SpecialTokens, Split, TextForm, TokenStats,
+    TokenizedNote, kind,
 };
 use plmicd_pipeline::{BadInput, ConfigIssue, InputSpec, Stage, StageContext, StageError};
 

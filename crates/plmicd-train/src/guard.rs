@@ -217,7 +217,8 @@ mod tests {
     #[test]
     fn evaluations_that_show_a_broken_model() {
         let figures = |f1: f64| BTreeMap::from([("micro_f1".to_owned(), f1)]);
-        let signs = |spread, uninformed| EvaluationSigns { score_spread: spread, metric: "micro_f1", uninformed };
+        let signs =
+            |spread, uninformed| EvaluationSigns { score_spread: spread, metric: "micro_f1", uninformed };
         let after = |f1: f64| {
             let epoch = EpochRecord { epoch: 1, step: 9, train_loss: 0.1, dev: figures(f1) };
             Progress { epochs: vec![epoch], ..Progress::default() }

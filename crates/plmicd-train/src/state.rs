@@ -15,8 +15,10 @@ pub(crate) struct Buffers(Vec<NamedTensor>);
 
 impl Buffers {
     pub fn new(buffers: Vec<NamedTensor>) -> Self {
-        let named =
-            |buffer: NamedTensor| NamedTensor { name: format!("{PREFIX}{}", buffer.name), tensor: buffer.tensor };
+        let named = |buffer: NamedTensor| NamedTensor {
+            name: format!("{PREFIX}{}", buffer.name),
+            tensor: buffer.tensor,
+        };
         Self(buffers.into_iter().map(named).collect())
     }
 
@@ -27,8 +29,21 @@ impl Buffers {
 
     /// Names, shapes and types, as text to be hashed; empty where there are none.
     pub fn layout(&self) -> String {
-        let line = |(name, tensor): (&str, &Tensor)| format!("{name} {:?} {:?}\n", tensor.size(), tensor.kind());
+        let line =
+            |(name, tensor): (&str, &Tensor)| format!("{name} {:?} {:?}\n", tensor.size(), tensor.kind());
         self.entries().map(line).collect()
+    }
+
+    /// A copy, for [`Self::put_back`].
+    pub fn copy(&self) -> Vec<Tensor> {
+        self.0.iter().map(|buffer| buffer.tensor.detach().copy()).collect()
+    }
+
+    /// Puts back what [`Self::copy`] gave.
+    pub fn put_back(&self, copies: &[Tensor]) {
+        for ((_, own), copy) in self.entries().zip(copies) {
+            overwrite(own, copy);
+        }
     }
 
     /// Puts saved values back; the name of a tensor that is missing or of another shape otherwise.
@@ -66,7 +81,9 @@ impl Snapshot {
             return Err(VALUES.to_owned());
         }
         for (name, own) in buffers.entries() {
-            let fits = tensors.get(name).is_some_and(|saved| saved.size() == own.size() && saved.kind() == own.kind());
+            let fits = tensors
+                .get(name)
+                .is_some_and(|saved| saved.size() == own.size() && saved.kind() == own.kind());
             if !fits {
                 return Err(name.to_owned());
             }

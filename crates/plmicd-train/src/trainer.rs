@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
+use tch::Tensor;
 
 use crate::checkpoint::{CheckpointError, CheckpointStore, Kept, Restored};
 use crate::config::{AccumulationRule, TrainerConfig};
@@ -125,7 +126,8 @@ impl<'a> Run<'a> {
         let optimizer = Optimizer::new(task.parameters(), &config.optimizer)?;
         let buffers = Buffers::new(task.buffers());
         let identity = identity(trainer, source, &optimizer, &buffers);
-        let (store, restored, unusable) = CheckpointStore::open(&trainer.checkpoints.dir, &identity, trainer.checkpoints.kept)?;
+        let (store, restored, unusable) =
+            CheckpointStore::open(&trainer.checkpoints.dir, &identity, trainer.checkpoints.kept)?;
         for reason in unusable {
             observer.warn(&format!("checkpoint left out: {reason}"));
         }
@@ -228,9 +230,10 @@ impl<'a> Run<'a> {
         let range = self.sampler.update_range(self.progress.batch);
         let examples: usize = plan[range.clone()].iter().map(Vec::len).sum();
         self.optimizer.zero_grad();
+        let buffers = self.buffers.copy();
         let mut loss = 0.0;
         for index in range.clone() {
-            self.stop_if_asked()?;
+            self.stop_if_asked(&buffers)?;
             let batch = batches.next()?;
             let place = [u64::from(self.progress.epoch), index as u64];
             let seed = seed::derive(self.config.seed, "dropout", &place);
@@ -276,7 +279,13 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn diverged(&self, fault: Fault, loss: f64, gradient_norm: f64, largest_logit: Option<f64>) -> TrainError {
+    fn diverged(
+        &self,
+        fault: Fault,
+        loss: f64,
+        gradient_norm: f64,
+        largest_logit: Option<f64>,
+    ) -> TrainError {
         let in_evaluation = matches!(fault, Fault::ScoresEqual | Fault::Forgotten { .. });
         let next = u64::from(!in_evaluation);
         TrainError::Diverged(Box::new(Divergence {
@@ -374,10 +383,12 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn stop_if_asked(&mut self) -> Result<(), TrainError> {
+    /// In the middle of an update; `buffers` are those before it.
+    fn stop_if_asked(&mut self, buffers: &[Tensor]) -> Result<(), TrainError> {
         if !self.observer.interrupted() {
             return Ok(());
         }
+        self.buffers.put_back(buffers);
         self.save();
         Err(TrainError::Interrupted)
     }

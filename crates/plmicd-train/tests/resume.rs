@@ -142,7 +142,8 @@ fn checkpoints_are_kept_by_policy_and_can_be_gone_back_to() {
         trainer.checkpoints.kept = kept;
         // Stopped on the way: what is kept must not depend on one process having seen it all.
         for questions in [20, 17] {
-            let stopped = trainer.run(&mut Toy::new(DROPOUT), &Points::new(POINTS), &stopping_after(questions));
+            let stopped =
+                trainer.run(&mut Toy::new(DROPOUT), &Points::new(POINTS), &stopping_after(questions));
             assert!(matches!(stopped, Err(TrainError::Interrupted)));
         }
         let mut toy = Toy::new(DROPOUT);

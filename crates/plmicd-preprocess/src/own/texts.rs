@@ -50,7 +50,8 @@ pub fn read_texts(
 ) -> Result<(), StageError> {
     let name = path.file_name().unwrap_or_default();
     let lower = name.to_ascii_lowercase();
-    let Some(ending) = ENDINGS.into_iter().filter(|ending| lower.ends_with(ending)).max_by_key(|e| e.len()) else {
+    let Some(ending) = ENDINGS.into_iter().filter(|ending| lower.ends_with(ending)).max_by_key(|e| e.len())
+    else {
         let message = format!("expected a file with one of the endings {}", ENDINGS.join(", "));
         return Err(BadInput::new(path, message).into());
     };

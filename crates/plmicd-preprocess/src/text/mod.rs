@@ -89,8 +89,8 @@ impl TextRules {
     pub fn from_form(form: &TextForm) -> Result<Self, String> {
         let cleaning = TextCleaning::from_name(&form.cleaning)?;
         let deidentified = Deidentified::ALL.into_iter().find(|one| one.as_str() == form.deidentified);
-        let deidentified =
-            deidentified.ok_or_else(|| format!("unknown way with marks of de-identification `{}`", form.deidentified))?;
+        let deidentified = deidentified
+            .ok_or_else(|| format!("unknown way with marks of de-identification `{}`", form.deidentified))?;
         Ok(Self { cleaning, deidentified, blanks: form.blanks })
     }
 

@@ -8,8 +8,9 @@ use std::time::Duration;
 use camino::Utf8Path;
 use plmicd_torch::Dropout;
 use plmicd_train::{
-    AccumulationRule, BatchSource, Cause, Checkpoints, EpochRecord, EvaluationSigns, Kept, NamedTensor, Observer, OptimizerConfig, Order, Outcome, Parameter,
-    StepReport, Task, TrainError, Trainer, TrainerConfig,
+    AccumulationRule, BatchSource, Cause, Checkpoints, EpochRecord, EvaluationSigns, Kept, NamedTensor,
+    Observer, OptimizerConfig, Order, Outcome, Parameter, StepReport, Task, TrainError, Trainer,
+    TrainerConfig,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -139,8 +140,10 @@ impl Task for Toy {
     }
 
     fn buffers(&self) -> Vec<NamedTensor> {
-        let buffer =
-            |name: &str, tensor: &Tensor| NamedTensor { name: name.to_owned(), tensor: tensor.shallow_clone() };
+        let buffer = |name: &str, tensor: &Tensor| NamedTensor {
+            name: name.to_owned(),
+            tensor: tensor.shallow_clone(),
+        };
         vec![buffer("running", &self.running), buffer("batches", &self.batches)]
     }
 
@@ -182,7 +185,8 @@ impl Task for Toy {
         if self.blind_from.is_some_and(|from| self.calls >= from) {
             logits = logits.mean_dim([0i64].as_slice(), true, Kind::Float).expand_as(&logits);
         }
-        let range = logits.sigmoid().amax([0i64].as_slice(), false) - logits.sigmoid().amin([0i64].as_slice(), false);
+        let range =
+            logits.sigmoid().amax([0i64].as_slice(), false) - logits.sigmoid().amin([0i64].as_slice(), false);
         self.spread = Some(range.max().double_value(&[]));
         let right = logits.gt(0.0).eq_tensor(&truth.gt(0.5));
         let share = right.to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
@@ -260,13 +264,12 @@ pub fn config() -> TrainerConfig {
 }
 
 pub fn trainer(dir: &Utf8Path, config: TrainerConfig) -> Trainer {
-    let checkpoints =
-        Checkpoints {
-            dir: dir.to_owned(),
-            every: Duration::from_secs(3600),
-            kept: Kept::default(),
-            identity: "toy".to_owned(),
-        };
+    let checkpoints = Checkpoints {
+        dir: dir.to_owned(),
+        every: Duration::from_secs(3600),
+        kept: Kept::default(),
+        identity: "toy".to_owned(),
+    };
     Trainer { config, checkpoints }
 }
 

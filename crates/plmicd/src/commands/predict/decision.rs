@@ -33,7 +33,9 @@ impl Decision {
     pub fn new(args: &PredictArgs, thresholds: Option<Thresholds>, labels: usize) -> Result<Self, Failure> {
         let rule = match (thresholds, args.threshold, args.top_k) {
             (Some(thresholds), ..) => {
-                if let Some(found) = thresholds.per_label.as_ref().map(Vec::len).filter(|&found| found != labels) {
+                if let Some(found) =
+                    thresholds.per_label.as_ref().map(Vec::len).filter(|&found| found != labels)
+                {
                     let message = format!("they are for {found} codes, but the model has {labels}");
                     return Err(Failure::usage(format!("--thresholds: {message}")));
                 }

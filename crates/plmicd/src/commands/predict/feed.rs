@@ -112,14 +112,8 @@ impl Feed<'_> {
             .num_threads(self.runtime.thread_count())
             .build()
             .map_err(|error| StageError::because("starting worker threads", error))?;
-        let context = StageContext::new(
-            BTreeMap::new(),
-            "",
-            "",
-            self.runtime.clone(),
-            &share,
-            self.interrupt.clone(),
-        );
+        let context =
+            StageContext::new(BTreeMap::new(), "", "", self.runtime.clone(), &share, self.interrupt.clone());
         let (inputs, columns, skip) = (self.inputs, self.columns, self.skip);
         let position = Arc::clone(&self.position);
         let mut builder =

@@ -173,9 +173,7 @@ fn text_rules(model: &Utf8Path, asked: Option<&str>) -> Result<TextRules, Failur
             })?;
             Ok(TextRules { cleaning: cleaning.unwrap_or(rules.cleaning), ..rules })
         }
-        (None, Some(cleaning)) => {
-            Ok(TextRules { cleaning, deidentified: Default::default(), blanks: false })
-        }
+        (None, Some(cleaning)) => Ok(TextRules { cleaning, deidentified: Default::default(), blanks: false }),
         (None, None) => Err(Failure::usage(format!(
             "{model}: there is no {}, so the model does not say what form its texts had\nhint: --text caml for CAML's \
              tokens, --text raw for texts as they are, and so on; `plmicd artifact show` tells what it was made from",
@@ -285,10 +283,15 @@ fn summary(
     world.terminal.say(&line);
     if all.cut > 0 {
         let room = text::count(scorer.room() as u64);
-        world.terminal.say(&format!("{} notes are longer than the model reads: cut to {room} tokens", text::count(all.cut)));
+        world.terminal.say(&format!(
+            "{} notes are longer than the model reads: cut to {room} tokens",
+            text::count(all.cut)
+        ));
     }
     if all.empty > 0 {
-        world.terminal.warn(&format!("{} notes are empty after cleaning: they have no codes", text::count(all.empty)));
+        world
+            .terminal
+            .warn(&format!("{} notes are empty after cleaning: they have no codes", text::count(all.empty)));
     }
     if all.mended_bytes > 0 {
         world.terminal.warn(&format!(
