@@ -73,9 +73,9 @@ fn mode(world: &World, path: &str) -> u32 {
 /// Outputs of the stages that do not compute in floating point, on the tiny corpus.
 const GOLDEN: [(&str, &str); 4] = [
     ("synth", "01cae6861eb7"),
-    ("preprocess", "662530fd6ca1"),
+    ("preprocess", "d83c4c5b5cd8"),
     ("vocabulary", "e2514748ef72"),
-    ("tokenize", "4d2f2a006b46"),
+    ("tokenize", "e9bea2aeb35c"),
 ];
 
 #[test]
