@@ -5,6 +5,7 @@
 
 mod command_line;
 mod crashes;
+mod exchange;
 mod pipeline;
 mod predict;
 mod rules;

@@ -10,11 +10,15 @@ mod observer;
 mod output;
 mod pairs;
 mod presets;
+mod published;
 mod source;
 mod stage;
 mod start;
 mod task;
 
 pub use config::{BestMetric, DescriptionScales, EncoderShape, FinetuneConfig, LabelInit};
+/// Settings of an imported model.
+pub use plmicd_nn::{MaskConstant, Padding};
 pub use presets::PRESETS;
+pub use published::{CODE_FILE, ImportSettings, Imported, export_published, import_published};
 pub use stage::Finetune;

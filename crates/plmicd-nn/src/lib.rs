@@ -20,6 +20,7 @@ mod model_folder;
 mod note_encoder;
 mod parameters;
 mod precision;
+mod published;
 mod scoring;
 mod segment;
 mod self_attention;
@@ -41,7 +42,10 @@ pub use model::PlmIcd;
 pub use note_encoder::NoteEncoder;
 pub use parameters::NamedParameter;
 pub use precision::Precision;
+pub use published::PublishedFolder;
 pub use scoring::{INFERENCE_TOKENS, inference_batches};
 pub use segment::{SegmentBatch, Span, SpecialTokens, segment, with_special_tokens};
 pub use self_attention::AttentionPath;
-pub use weights::{Growth, LoadReport, Mismatch, read_safetensors, read_torch_file, write_safetensors};
+pub use weights::{
+    Growth, LoadReport, Mismatch, read_safetensors, read_torch_file, write_safetensors, write_torch_file,
+};

@@ -17,7 +17,7 @@ use crate::{
 pub(crate) const CONFIG: &str = "config.json";
 pub(crate) const WEIGHTS: &str = "model.safetensors";
 /// The older name and layout, read only.
-const TORCH_WEIGHTS: &str = "pytorch_model.bin";
+pub(crate) const TORCH_WEIGHTS: &str = "pytorch_model.bin";
 /// The section of `config.json` that is ours.
 pub(crate) const SECTION: &str = "plmicd";
 
@@ -104,7 +104,7 @@ impl PlmIcd {
     }
 
     /// `config.json` as the published code expects it, plus our section.
-    fn config_json(&self) -> Result<Value, NnError> {
+    pub(crate) fn config_json(&self) -> Result<Value, NnError> {
         let encoder = self.encoder().config();
         let mut fields = encoder.to_json();
         // Of the task the encoder was trained for, not of this model.

@@ -4,10 +4,13 @@
 use std::collections::HashSet;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use plmicd_data::{CodeSystem, LabelSpace};
 use plmicd_pipeline::{BadInput, StageError};
 
+use crate::codes::icd9_system;
 use crate::cohort::drop_notes;
 use crate::corpus::{CodeBook, CodeId, DraftNote, Exclusions};
+use crate::descriptions::Descriptions;
 
 /// The one list in the folder: `.txt` or `.csv`, a code a line.
 ///
@@ -29,20 +32,27 @@ pub fn find(dir: &Utf8Path) -> Result<Utf8PathBuf, BadInput> {
     }
 }
 
-/// The codes of a list, sorted and each once.
+/// The codes of the list in a folder, sorted and each once.
 ///
 /// # Errors
-/// It is empty.
+/// None or several lists, an empty one.
 pub fn read(dir: &Utf8Path) -> Result<Vec<String>, StageError> {
-    let path = find(dir)?;
-    let text = fs_err::read_to_string(&path)?;
-    let lines = text.strip_prefix('\u{feff}').unwrap_or(&text).lines();
-    let mut codes: Vec<String> =
-        lines.map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
-    if let Some(odd) = codes.iter().position(|code| code.contains([',', ';', '\t', ' '])) {
-        return Err(BadInput::new(&path, "expected one code a line, without a header")
-            .line(odd as u64 + 1)
-            .into());
+    read_file(&find(dir)?)
+}
+
+/// The codes of a list, sorted by their bytes and each once: the order in which the published code numbers labels.
+fn read_file(path: &Utf8Path) -> Result<Vec<String>, StageError> {
+    let text = fs_err::read_to_string(path)?;
+    let lines = text.strip_prefix('\u{feff}').unwrap_or(&text).lines().map(str::trim);
+    let mut codes: Vec<String> = Vec::new();
+    for (line, code) in lines.enumerate() {
+        if code.contains([',', ';', '\t', ' ']) {
+            let message = "expected one code a line, without a header";
+            return Err(BadInput::new(path, message).line(line as u64 + 1).into());
+        }
+        if !code.is_empty() {
+            codes.push(code.to_owned());
+        }
     }
     codes.sort_unstable();
     codes.dedup();
@@ -50,6 +60,33 @@ pub fn read(dir: &Utf8Path) -> Result<Vec<String>, StageError> {
         return Err(BadInput::new(path, "the list is empty; expected a code a line").into());
     }
     Ok(codes)
+}
+
+/// The label space of a published checkpoint: the codes of its list in the order in which its code numbers them, with
+/// what the tables in the folder `descriptions` say of them.
+///
+/// Codes whose first letter is neither E nor V are ICD-10, and so is every other code of a list that has one; the
+/// rest is ICD-9. There a dot after two digits or fewer makes a procedure; in ICD-10, seven characters without one.
+///
+/// # Errors
+/// The list is empty or has something else in it; see [`Descriptions::add_folder`] for the tables.
+pub fn label_space(list: &Utf8Path, descriptions: Option<&Utf8Path>) -> Result<LabelSpace, StageError> {
+    let codes = read_file(list)?;
+    let mut tables = Descriptions::default();
+    if let Some(dir) = descriptions {
+        tables.add_folder(dir)?;
+    }
+    let icd10 = codes.iter().any(|code| code.starts_with(|c: char| c.is_alphabetic() && c != 'E' && c != 'V'));
+    let label = |code: &String| {
+        let system = match icd10 {
+            false => icd9_system(code),
+            true if code.len() == 7 && !code.contains('.') => CodeSystem::Icd10PcsProcedure,
+            true => CodeSystem::Icd10CmDiagnosis,
+        };
+        tables.label(code, system)
+    };
+    LabelSpace::new(codes.iter().map(label).collect())
+        .map_err(|error| BadInput::new(list, error.to_string()).into())
 }
 
 /// Makes the list the label space: other codes and notes without any of these are left out. Codes of the list that no
@@ -79,4 +116,52 @@ pub fn apply(
     exclusions.add(left_out.len() as u64, "codes", "not in the list of labels");
     drop_notes(notes, exclusions, "without any of the listed codes", |note| !note.codes.is_empty());
     (ids, wanted.len() - present.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(text: &str) -> (tempfile::TempDir, Utf8PathBuf) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = Utf8PathBuf::from_path_buf(folder.path().join("codes.txt")).expect("UTF-8");
+        fs_err::write(&path, text).expect("written");
+        (folder, path)
+    }
+
+    #[test]
+    fn labels_are_numbered_by_the_bytes_of_their_codes() {
+        let (_keep, path) = list("\u{feff}V45.81\n401.9\n\n17.\n401.9\nE849.7\n38.93\n");
+        let space = label_space(&path, None).expect("a list");
+        let labels: Vec<(&str, CodeSystem)> =
+            space.labels().iter().map(|label| (label.code.as_str(), label.system)).collect();
+        assert_eq!(
+            labels,
+            [
+                ("17.", CodeSystem::Icd9Procedure),
+                ("38.93", CodeSystem::Icd9Procedure),
+                ("401.9", CodeSystem::Icd9Diagnosis),
+                ("E849.7", CodeSystem::Icd9Diagnosis),
+                ("V45.81", CodeSystem::Icd9Diagnosis),
+            ]
+        );
+    }
+
+    #[test]
+    fn one_letter_tells_that_a_list_is_icd10() {
+        let (_keep, path) = list("E11.9\nI10.\n02100Z9\n");
+        let space = label_space(&path, None).expect("a list");
+        let systems: Vec<CodeSystem> = space.labels().iter().map(|label| label.system).collect();
+        let diagnosis = CodeSystem::Icd10CmDiagnosis;
+        assert_eq!(systems, [CodeSystem::Icd10PcsProcedure, diagnosis, diagnosis]);
+    }
+
+    #[test]
+    fn another_layout_is_located() {
+        let (_keep, path) = list("401.9\n\ncode,count\n");
+        let wrong = label_space(&path, None).expect_err("a header").to_string();
+        assert!(wrong.contains("codes.txt:3: expected one code a line"), "{wrong}");
+        let (_keep, path) = list("\n");
+        assert!(label_space(&path, None).expect_err("empty").to_string().contains("the list is empty"));
+    }
 }

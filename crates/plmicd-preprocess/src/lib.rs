@@ -50,6 +50,7 @@ mod write;
 
 pub use codes::format_code;
 pub use config::{CodeKinds, CodeLevel, Cohort, Compat, IcdVersion, Language, PreprocessConfig, Splits};
+pub use label_list::label_space;
 pub use mimic3::caml::caml_code;
 pub use mimic3::columns::float as caml_float;
 pub use own::{FoundText, TableColumns, read_texts};

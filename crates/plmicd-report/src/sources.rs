@@ -40,7 +40,9 @@ impl Sources {
             return Err(BadInput::new(path, message).hint(hint).into());
         }
         let optional = |name: &str, file: &str| context.optional_input(name).map(|input| input.file(file));
-        let training = optional("model", TrainingHistory::FILE).map(|path| TrainingHistory::read(&path));
+        // Absent from a model that was trained elsewhere.
+        let training = optional("model", TrainingHistory::FILE).filter(|path| path.exists());
+        let training = training.map(|path| TrainingHistory::read(&path));
         let corpus = optional("notes", CorpusStats::FILE).map(|path| CorpusStats::read(&path));
         let tokens = optional("shards", TokenStats::FILE).map(|path| TokenStats::read(&path));
         let inputs =

@@ -27,6 +27,6 @@ mod word_counts;
 
 pub use config::{SpecialNames, TokenizeConfig, VocabularyConfig, VocabularyModel};
 pub use encoder::{EncodeError, Encoder};
-pub use load::Loaded;
+pub use load::{Loaded, copy_published};
 pub use tokenize::Tokenize;
 pub use vocabulary::Vocabulary;

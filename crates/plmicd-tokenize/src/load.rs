@@ -73,6 +73,19 @@ impl Loaded {
     }
 }
 
+/// Copies the tokenizer of a Hugging Face folder as `tokenize` would use it: `tokenizer.json`, the files it came with, and
+/// `special_tokens.json`. For models that come with their own tokenizer and were not trained here.
+///
+/// # Errors
+/// As [`Loaded::read`].
+pub fn copy_published(from: &Utf8Path, to: &Utf8Path) -> Result<SpecialTokens, StageError> {
+    let loaded = Loaded::read(from)?;
+    loaded.write(to)?;
+    let path = to.join(SpecialTokens::FILE);
+    loaded.special.write(&path).map_err(|e| StageError::because("writing the special tokens", e))?;
+    Ok(loaded.special)
+}
+
 /// Writes `tokenizer.json`.
 pub fn write_tokenizer(tokenizer: &Tokenizer, dir: &Utf8Path) -> Result<(), StageError> {
     let text = tokenizer.to_string(false).map_err(|e| StageError::because("writing tokenizer.json", e))?;

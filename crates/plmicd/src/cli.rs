@@ -89,6 +89,12 @@ pub enum Command {
     Predict(PredictArgs),
     /// Write a synthetic corpus in the shapes of MIMIC-III.
     Synth(SynthArgs),
+    /// Take a model that was trained by another program into the store.
+    #[command(subcommand)]
+    Import(ImportCommand),
+    /// Write a model in the form another program loads.
+    #[command(subcommand)]
+    Export(ExportCommand),
     /// Tell what was found on this machine, and how to mend what is missing.
     Doctor(DoctorArgs),
     /// Print the completion script of a shell.
@@ -441,4 +447,73 @@ pub struct DoctorArgs {
     /// Also check the sources of this pipeline.
     #[arg(value_name = "FILE")]
     pub file: Option<Utf8PathBuf>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum ImportCommand {
+    /// A checkpoint folder of the published PLM-ICD code, and the list of its codes.
+    PlmIcd(ImportArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ImportArgs {
+    /// Folder with config.json and model.safetensors or pytorch_model.bin.
+    pub folder: Utf8PathBuf,
+    /// The list of codes the model was trained with, a code a line.
+    #[arg(long, value_name = "FILE")]
+    pub labels: Utf8PathBuf,
+    /// Folder of the encoder's tokenizer; without it, the checkpoint's own.
+    #[arg(long, value_name = "DIR")]
+    pub tokenizer: Option<Utf8PathBuf>,
+    /// Folder of code tables to describe the codes with.
+    #[arg(long, value_name = "DIR")]
+    pub descriptions: Option<Utf8PathBuf>,
+    /// Tokens of a note that are read [3072, or what the folder says].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(3..))]
+    pub max_length: Option<u32>,
+    /// Tokens of a segment [128, or what the folder says].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub segment_length: Option<u32>,
+    /// Whether label attention sees padding [attend, or what the folder says].
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub padding: Option<PaddingArg>,
+    /// What masks self-attention: -10,000 (published) or the most negative number (modern) [by the version of
+    /// Transformers that wrote the folder].
+    #[arg(long, value_enum, value_name = "WHICH")]
+    pub mask_constant: Option<MaskConstantArg>,
+    /// Name of the pin that keeps the model from being collected [plm-icd- and the beginning of its digest].
+    #[arg(long, value_name = "NAME")]
+    pub pin: Option<String>,
+    /// The model was not trained on data under a use agreement. Without this it counts as restricted.
+    #[arg(long)]
+    pub unrestricted: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PaddingArg {
+    Attend,
+    Mask,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MaskConstantArg {
+    Published,
+    Modern,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum ExportCommand {
+    /// A folder in Hugging Face layout that the published PLM-ICD code loads unchanged.
+    Hf(ExportArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ExportArgs {
+    /// Digest (6 or more characters) or pin of a model.
+    pub artifact: String,
+    /// Folder to write; must not exist.
+    pub folder: Utf8PathBuf,
+    /// Write it even though it derives from data under a use agreement.
+    #[arg(long)]
+    pub allow_restricted: bool,
 }

@@ -110,6 +110,13 @@ pub fn registry() -> Registry {
             files: sources::hf_model_files,
         })
         .source(SourceKind {
+            name: kind::MODEL,
+            restricted: true,
+            help: "the folder of a model artifact: what `plmicd import plm-icd` or the stage `finetune` of another pipeline \
+                   or store made; `plmicd artifact show` prints it",
+            files: sources::model_files,
+        })
+        .source(SourceKind {
             name: kind::PREDICTIONS,
             restricted: false,
             help: "a folder with predictions.csv or .parquet (id and codes, or id, code and score), and truth.csv or \

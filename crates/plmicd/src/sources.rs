@@ -52,6 +52,29 @@ pub fn tokenizer_files(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
     Ok(names.filter(|(_, path)| path.is_file()).collect())
 }
 
+/// The files of a model artifact: everything in its folder but the manifest.
+///
+/// # Errors
+/// A file that every model has is missing, or the folder cannot be listed.
+pub fn model_files(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
+    for name in [CONFIG, WEIGHTS[0], "labels.json", "special_tokens.json"] {
+        let path = dir.join(name);
+        if !path.is_file() {
+            let hint = "the path is an artifact of kind model: `plmicd import` and `plmicd artifact show` print its folder";
+            return Err(BadInput::new(path, "missing: expected the folder of a model artifact").hint(hint));
+        }
+    }
+    let entries = dir.read_dir_utf8().map_err(|error| BadInput::new(dir, format!("cannot be listed: {error}")))?;
+    let mut files: SourceFiles = entries
+        .filter_map(|entry| Some(entry.ok()?.path().to_owned()))
+        .filter(|path| path.is_file())
+        .filter_map(|path| Some((path.file_name()?.to_owned(), path)))
+        .filter(|(name, _)| name != plmicd_artifact::MANIFEST_FILE)
+        .collect();
+    files.sort();
+    Ok(files)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,4 +9,4 @@ pub use growth::Growth;
 pub use matching::{LoadReport, Mismatch};
 pub(crate) use matching::{Wanted, fill};
 pub use safetensors_file::{read_safetensors, write_safetensors};
-pub use torch_file::read_torch_file;
+pub use torch_file::{read_torch_file, write_torch_file};

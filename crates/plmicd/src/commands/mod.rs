@@ -4,6 +4,8 @@ mod artifact;
 mod compare;
 mod config;
 mod doctor;
+#[cfg(feature = "torch")]
+mod exchange;
 mod plan;
 #[cfg(feature = "torch")]
 mod predict;
@@ -47,6 +49,14 @@ pub fn dispatch(cli: &Cli, terminal: &Terminal) -> Result<(), Failure> {
         #[cfg(feature = "torch")]
         Command::Predict(args) => predict::predict(&world, args),
         Command::Synth(args) => synth::synth(&world, args),
+        #[cfg(feature = "torch")]
+        Command::Import(command) => exchange::import(&world, command),
+        #[cfg(feature = "torch")]
+        Command::Export(command) => exchange::export(&world, command),
+        #[cfg(not(feature = "torch"))]
+        Command::Import(_) | Command::Export(_) => {
+            Err(Failure::usage("this build has no libtorch, which reading and writing models needs"))
+        }
         Command::Doctor(args) => doctor::doctor(&world, args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -5,6 +5,7 @@
 
 mod legacy;
 mod pickle;
+mod writer;
 mod zip;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use tch::{Kind, Tensor};
 
 use crate::NnError;
 use pickle::TensorSpec;
+pub use writer::write_torch_file;
 use zip::Archive;
 
 const CONVERT: &str = "convert it with Transformers' `model.save_pretrained(folder, safe_serialization=True)` where you trust it";

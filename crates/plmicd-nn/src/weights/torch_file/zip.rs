@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 
 /// A zip archive of uncompressed entries, in memory: all that `torch.save` writes.
 pub struct Archive<'a> {
@@ -112,6 +113,133 @@ impl<'a> Record<'a> {
     }
 }
 
+/// Writes such an archive: uncompressed, every entry's values at a multiple of 64 bytes as PyTorch has them (so that they
+/// can be mapped into memory), and with 64-bit numbers only where it outgrows 32.
+pub struct ArchiveWriter<W: Write> {
+    out: W,
+    at: u64,
+    entries: Vec<Entry>,
+}
+
+struct Entry {
+    name: String,
+    checksum: u32,
+    size: u64,
+    place: u64,
+}
+
+const ALIGNMENT: u64 = 64;
+/// Id of the extra field that pads a header, as PyTorch writes it.
+const PADDING: [u8; 2] = *b"FB";
+/// Version 4.5 of the format, which has 64-bit numbers.
+const VERSION: u16 = 45;
+/// 1 January 1980, the first date there is: equal contents make equal files.
+const DATE: u32 = 0x0021_0000;
+
+impl<W: Write> ArchiveWriter<W> {
+    pub fn new(out: W) -> ArchiveWriter<W> {
+        ArchiveWriter { out, at: 0, entries: Vec::new() }
+    }
+
+    /// Adds an entry.
+    pub fn add(&mut self, name: &str, content: &[u8]) -> io::Result<()> {
+        let entry = Entry {
+            name: name.to_owned(),
+            checksum: crc32fast::hash(content),
+            size: content.len() as u64,
+            place: self.at,
+        };
+        // The header is 30 bytes, the name, the 64-bit sizes where they are needed, and the padding's own 4.
+        let wide = if entry.size >= ELSEWHERE { wide_field(&[entry.size, entry.size]) } else { Vec::new() };
+        let fixed = self.at + 30 + name.len() as u64 + wide.len() as u64 + 4;
+        let padding = (fixed.next_multiple_of(ALIGNMENT) - fixed) as u16;
+        let mut header = LOCAL.to_le_bytes().to_vec();
+        header.extend(VERSION.to_le_bytes());
+        header.extend([0; 4]);
+        header.extend(DATE.to_le_bytes());
+        header.extend(entry.checksum.to_le_bytes());
+        header.extend([narrow(entry.size); 2].concat());
+        header.extend((name.len() as u16).to_le_bytes());
+        header.extend((wide.len() as u16 + 4 + padding).to_le_bytes());
+        header.extend(name.as_bytes());
+        header.extend(wide);
+        header.extend(PADDING);
+        header.extend(padding.to_le_bytes());
+        header.resize(header.len() + usize::from(padding), 0);
+        self.write(&header)?;
+        self.write(content)?;
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    /// Writes the directory and gives back what was written to.
+    pub fn finish(mut self) -> io::Result<W> {
+        let start = self.at;
+        for entry in std::mem::take(&mut self.entries) {
+            let wide: Vec<u64> = [entry.size, entry.size, entry.place]
+                .into_iter()
+                .filter(|&number| number >= ELSEWHERE)
+                .collect();
+            let wide = if wide.is_empty() { Vec::new() } else { wide_field(&wide) };
+            let mut header = CENTRAL.to_le_bytes().to_vec();
+            header.extend([VERSION.to_le_bytes(); 2].concat());
+            header.extend([0; 4]);
+            header.extend(DATE.to_le_bytes());
+            header.extend(entry.checksum.to_le_bytes());
+            header.extend([narrow(entry.size); 2].concat());
+            header.extend((entry.name.len() as u16).to_le_bytes());
+            header.extend((wide.len() as u16).to_le_bytes());
+            header.extend([0; 10]);
+            header.extend(narrow(entry.place));
+            header.extend(entry.name.as_bytes());
+            header.extend(wide);
+            self.write(&header)?;
+            self.entries.push(entry);
+        }
+        let (count, size, end) = (self.entries.len() as u64, self.at - start, self.at);
+        let mut tail = Vec::new();
+        if count >= 0xffff || end >= ELSEWHERE {
+            tail.extend(END_64.to_le_bytes());
+            tail.extend(44u64.to_le_bytes());
+            tail.extend([VERSION.to_le_bytes(); 2].concat());
+            tail.extend([0; 8]);
+            for number in [count, count, size, start] {
+                tail.extend(number.to_le_bytes());
+            }
+            tail.extend(END_64_LOCATOR.to_le_bytes());
+            tail.extend([0; 4]);
+            tail.extend(end.to_le_bytes());
+            tail.extend(1u32.to_le_bytes());
+        }
+        tail.extend(END.to_le_bytes());
+        tail.extend([0; 4]);
+        tail.extend([(count.min(0xffff) as u16).to_le_bytes(); 2].concat());
+        tail.extend(narrow(size));
+        tail.extend(narrow(start));
+        tail.extend([0; 2]);
+        self.write(&tail)?;
+        Ok(self.out)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.at += bytes.len() as u64;
+        self.out.write_all(bytes)
+    }
+}
+
+/// A number in a 32-bit field, or the mark that it is elsewhere.
+fn narrow(number: u64) -> [u8; 4] {
+    (number.min(ELSEWHERE) as u32).to_le_bytes()
+}
+
+/// The extra field of 64-bit numbers.
+fn wide_field(numbers: &[u64]) -> Vec<u8> {
+    let mut field = vec![1, 0];
+    field.extend((8 * numbers.len() as u16).to_le_bytes());
+    field.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+    field
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,6 +307,22 @@ mod tests {
             let mut damaged = whole.clone();
             damaged[at] = 0xff;
             let _ = Archive::open(&damaged);
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_found_again_at_aligned_places() {
+        let mut writer = ArchiveWriter::new(Vec::new());
+        let entries: [(&str, &[u8]); 3] = [("a/data.pkl", b"hello"), ("a/data/0", &[7; 100]), ("a/empty", b"")];
+        for (name, content) in entries {
+            writer.add(name, content).unwrap();
+        }
+        let bytes = writer.finish().unwrap();
+        let archive = Archive::open(&bytes).unwrap();
+        for (name, content) in entries {
+            let found = archive.get(name).unwrap();
+            assert_eq!(found, content, "{name}");
+            assert_eq!((found.as_ptr() as usize - bytes.as_ptr() as usize) % 64, 0, "{name}");
         }
     }
 }

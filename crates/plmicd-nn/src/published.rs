@@ -1,0 +1,221 @@
+//! Checkpoints of the published PLM-ICD code: what their `config.json` says beside the encoder, and writing them.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::{Map, Value, json};
+use tch::Tensor;
+
+use crate::model_folder::{CONFIG, SECTION, TORCH_WEIGHTS, WEIGHTS, sorted, write_json};
+use crate::{
+    EncoderConfig, MaskConstant, ModelConfig, NnError, PlmIcd, Projection, write_safetensors,
+    write_torch_file,
+};
+
+/// The published code's name of label attention over the whole note, the only mode that is one of our models.
+const LAAT: &str = "laat";
+/// From this version on Transformers masks self-attention with the most negative number.
+const MODERN_MASK: (u32, u32) = (4, 20);
+
+/// What a published checkpoint folder says of its model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PublishedFolder {
+    /// `config.json`.
+    pub file: Utf8PathBuf,
+    /// The settings that it holds, and the published code's for what it does not.
+    pub config: ModelConfig,
+    /// The version of Transformers that wrote it, where it says so.
+    pub transformers: Option<String>,
+}
+
+impl PublishedFolder {
+    /// Reads `config.json`. The published code stores neither the segment length nor the maximal length: they are
+    /// 128 and 3,072 (its README) unless the folder was exported by us. The constant that masks self-attention is
+    /// that of the version of Transformers that wrote the file, of the version the code is pinned to where it does
+    /// not say.
+    ///
+    /// # Errors
+    /// No such file, not JSON, an encoder that cannot be built, a `model_mode` other than `laat`.
+    pub fn read(folder: &Utf8Path) -> Result<PublishedFolder, NnError> {
+        let file = folder.join(CONFIG);
+        let fields = EncoderConfig::read(&file)?.other;
+        match fields.get("model_mode").map(|mode| mode.as_str().unwrap_or("not a text")) {
+            None | Some(LAAT) => {}
+            Some(other) => {
+                let message = format!("model_mode is \"{other}\"; expected \"{LAAT}\"");
+                return Err(NnError::file(file, message));
+            }
+        }
+        let transformers =
+            fields.get("transformers_version").and_then(Value::as_str).map(str::to_owned);
+        let config = match fields.get(SECTION) {
+            Some(Value::Object(section)) => {
+                let mut section = section.clone();
+                section.remove("num_labels");
+                serde_json::from_value(Value::Object(section))
+                    .map_err(|e| NnError::file(&file, format!("section \"{SECTION}\": {e}")))?
+            }
+            _ => ModelConfig {
+                mask_constant: match transformers.as_deref().and_then(version) {
+                    Some(version) if version >= MODERN_MASK => MaskConstant::Modern,
+                    _ => MaskConstant::Published,
+                },
+                ..ModelConfig::default()
+            },
+        };
+        Ok(PublishedFolder { file, config, transformers })
+    }
+}
+
+/// Major and minor number.
+fn version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.split('.').map(|number| number.parse().ok());
+    Some((numbers.next()??, numbers.next()??))
+}
+
+impl PlmIcd {
+    /// Writes a folder that the published code loads: `config.json`, `pytorch_model.bin` (which its version of
+    /// Transformers reads) and `model.safetensors` (which later ones prefer). `codes` names the labels; `order`
+    /// gives the label of each row of the published head, since that code numbers labels in the order of their
+    /// codes' bytes.
+    ///
+    /// # Errors
+    /// The model is one that the published code does not have; `order` does not hold every label once.
+    pub fn save_published(
+        &self,
+        folder: &Utf8Path,
+        codes: &[&str],
+        order: &[usize],
+    ) -> Result<(), NnError> {
+        if self.config().projection != Projection::Tanh {
+            return Err(NnError::Invalid(
+                "projection = \"identity\": the published code always has a tanh projection before the label \
+                 queries, so it cannot express this model"
+                    .to_owned(),
+            ));
+        }
+        let mut sorted: Vec<usize> = order.to_vec();
+        sorted.sort_unstable();
+        if codes.len() != self.num_labels() || !sorted.into_iter().eq(0..codes.len()) {
+            return Err(NnError::Invalid(format!(
+                "{} codes and {} places for {} labels",
+                codes.len(),
+                order.len(),
+                self.num_labels()
+            )));
+        }
+        let rows: Vec<i64> = order.iter().map(|&label| label as i64).collect();
+        let rows = Tensor::from_slice(&rows).to_device(self.device());
+        let tensors: Vec<(String, Tensor)> = self
+            .parameters()
+            .into_iter()
+            .map(|parameter| {
+                let by_label = ["second_linear.", "third_linear."]
+                    .iter()
+                    .any(|layer| parameter.name.starts_with(layer));
+                let tensor = parameter.tensor.detach();
+                let tensor = if by_label { tensor.index_select(0, &rows) } else { tensor };
+                (parameter.name, tensor)
+            })
+            .collect();
+        let tensors: Vec<(&str, &Tensor)> =
+            tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        write_torch_file(&folder.join(TORCH_WEIGHTS), &tensors)?;
+        write_safetensors(&folder.join(WEIGHTS), &tensors)?;
+
+        let Value::Object(mut fields) = self.config_json()? else {
+            return Err(NnError::Invalid("config.json is no object".to_owned()));
+        };
+        let name_of = |row: usize| codes[order[row]];
+        let id2label: Map<String, Value> =
+            (0..order.len()).map(|row| (row.to_string(), json!(name_of(row)))).collect();
+        let label2id: Map<String, Value> =
+            (0..order.len()).map(|row| (name_of(row).to_owned(), json!(row))).collect();
+        fields.insert("id2label".to_owned(), Value::Object(id2label));
+        fields.insert("label2id".to_owned(), Value::Object(label2id));
+        write_json(&folder.join(CONFIG), &sorted(Value::Object(fields)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use camino::Utf8PathBuf;
+    use tch::Device;
+
+    use super::*;
+
+    fn folder(config: &str) -> (tempfile::TempDir, Utf8PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::from_path_buf(folder.path().to_path_buf()).unwrap();
+        fs_err::write(path.join(CONFIG), config).unwrap();
+        (folder, path)
+    }
+
+    fn read(extra: &str) -> Result<PublishedFolder, NnError> {
+        let shape = r#""vocab_size": 50, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16"#;
+        let (_keep, path) = folder(&format!("{{\"model_type\": \"bert\", {shape}{extra}}}"));
+        PublishedFolder::read(&path)
+    }
+
+    #[test]
+    fn what_the_file_does_not_say_is_as_the_published_code_has_it() {
+        let plain = read("").unwrap();
+        assert_eq!(plain.config, ModelConfig::default());
+        assert_eq!(plain.config.mask_constant, MaskConstant::Published);
+        for (version, expected) in [
+            ("4.5.0", MaskConstant::Published),
+            ("4.19.2", MaskConstant::Published),
+            ("4.20.0", MaskConstant::Modern),
+            ("5.0", MaskConstant::Modern),
+            ("odd", MaskConstant::Published),
+        ] {
+            let read = read(&format!(r#", "transformers_version": "{version}""#)).unwrap();
+            assert_eq!(read.config.mask_constant, expected, "{version}");
+        }
+    }
+
+    #[test]
+    fn other_modes_are_named() {
+        let wrong = read(r#", "model_mode": "cls-sum""#).unwrap_err().to_string();
+        assert!(wrong.contains("config.json: model_mode is \"cls-sum\"; expected \"laat\""), "{wrong}");
+    }
+
+    #[test]
+    fn rows_are_written_in_the_order_asked_for() {
+        let encoder = EncoderConfig::small(20, 8, 1, 2);
+        let config = ModelConfig { segment_length: 8, max_length: 64, ..ModelConfig::default() };
+        let model = PlmIcd::new(&encoder, config.clone(), 3, 7, Device::Cpu).unwrap();
+        let (_keep, path) = folder("{}");
+        assert!(model.save_published(&path, &["b", "a", "c"], &[1, 0, 0]).is_err());
+        model.save_published(&path, &["b", "a", "c"], &[1, 0, 2]).unwrap();
+        let said = PublishedFolder::read(&path).unwrap();
+        assert_eq!(said.config, config);
+        for file in [TORCH_WEIGHTS, WEIGHTS] {
+            let (read, report) = PlmIcd::from_published(&path, said.config.clone(), Device::Cpu).unwrap();
+            assert!(report.missing.is_empty() && report.unexpected.is_empty(), "{report}");
+            for (ours, theirs) in model.parameters().iter().zip(read.parameters()) {
+                let expected = match ours.name.split('.').next() {
+                    Some("second_linear" | "third_linear") => {
+                        ours.tensor.index_select(0, &Tensor::from_slice(&[1i64, 0, 2]))
+                    }
+                    _ => ours.tensor.shallow_clone(),
+                };
+                assert!(expected.equal(&theirs.tensor), "{file}: {}", ours.name);
+            }
+            // The next round reads the other file.
+            let _ = fs_err::remove_file(path.join(WEIGHTS));
+        }
+        let config: Value =
+            serde_json::from_str(&fs_err::read_to_string(path.join(CONFIG)).unwrap()).unwrap();
+        assert_eq!(config["id2label"]["0"], "a");
+        assert_eq!(config["label2id"]["b"], 1);
+    }
+
+    #[test]
+    fn what_the_published_code_lacks_is_refused() {
+        let encoder = EncoderConfig::small(20, 8, 1, 2);
+        let config = ModelConfig { projection: Projection::Identity, segment_length: 8, ..ModelConfig::default() };
+        let model = PlmIcd::new(&encoder, config, 1, 7, Device::Cpu).unwrap();
+        let (_keep, path) = folder("{}");
+        let wrong = model.save_published(&path, &["a"], &[0]).unwrap_err().to_string();
+        assert!(wrong.contains("projection = \"identity\""), "{wrong}");
+    }
+}
