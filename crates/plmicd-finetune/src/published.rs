@@ -76,7 +76,7 @@ pub fn import_published(
         segment_length: settings.segment_length.unwrap_or(published.config.segment_length),
         padding: settings.padding.unwrap_or(published.config.padding),
         mask_constant: settings.mask_constant.unwrap_or(published.config.mask_constant),
-        ..published.config
+        ..published.config.clone()
     };
     let (model, report) =
         PlmIcd::from_published(checkpoint, config.clone(), Device::Cpu).map_err(failed)?;

@@ -36,7 +36,7 @@ pub use head::{BertXmlAttention, CrossAttention, CrossWeights};
 pub use label_attention::{LabelAttention, OnePass};
 pub use layout::NoteLayout;
 pub use longformer::Longformer;
-pub use loss::{LabelTargets, Loss};
+pub use loss::{Asymmetric, Focal, LabelTargets, Loss, PositiveWeight, Reduction};
 pub use masked_lm::{HeadStart, MaskedBatch, MaskedLm, MaskedScore};
 pub use model::PlmIcd;
 pub use note_encoder::NoteEncoder;
