@@ -1,7 +1,8 @@
 //! Settings of the stage, and what can be said against them before anything runs.
 
 use plmicd_nn::{
-    Attention, DescriptionInit, EncoderConfig, ModelConfig, Padding, Pooling, Precision, Projection,
+    Attention, DescriptionInit, EncoderConfig, Loss, ModelConfig, Padding, Pooling, Precision, Projection,
+    Reduction,
 };
 use plmicd_pipeline::ConfigIssue;
 use plmicd_train::{AccumulationRule, OptimizerConfig, Order, TrainerConfig};
@@ -23,6 +24,9 @@ pub enum LabelInit {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DescriptionScales {
+    /// Whether the mean over all codes is subtracted from the mean token states first: what all descriptions share
+    /// then says nothing.
+    pub centre: bool,
     /// The query row is this times `v`.
     pub query: f64,
     /// The output row is this times `v`.
@@ -33,8 +37,21 @@ pub struct DescriptionScales {
 
 impl Default for DescriptionScales {
     fn default() -> Self {
-        Self { query: 2.0, output: 0.5, bias: -2.5 }
+        Self { centre: false, query: 2.0, output: 0.5, bias: -2.5 }
     }
+}
+
+/// Where the output biases start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BiasInit {
+    /// One value for all codes: 0 with random label vectors (published), `description_scales.bias` with those from
+    /// descriptions.
+    #[default]
+    Constant,
+    /// The log odds of each code among the training notes, one note with it and one without it added. What is
+    /// frequent need not be learnt any more.
+    Prior,
 }
 
 /// Which epoch's weights are kept.
@@ -116,6 +133,19 @@ pub struct FinetuneConfig {
     pub label_init: LabelInit,
     /// How descriptions become label vectors.
     pub description_scales: DescriptionScales,
+    /// Where output biases start: `constant`, or `prior`.
+    pub bias_init: BiasInit,
+    /// The loss of each code: `binary-cross-entropy` (published), `weighted-binary-cross-entropy`, `focal` or
+    /// `asymmetric`, the latter three as tables of their settings.
+    pub loss: Loss,
+    /// Over what it is averaged: `mean` over notes and codes (published), or `note-sum`, the sum over the codes of a
+    /// note.
+    pub loss_reduction: Reduction,
+    /// Weight of R-Drop's term: every note goes through the model twice with different dropout, and the two answers are
+    /// drawn together. 0 goes through once.
+    pub r_drop: f64,
+    /// Layers of the encoder, from the lowest, that are not trained, nor are its embeddings; 0 trains everything.
+    pub frozen_layers: usize,
     /// The encoder to train from nothing where none is wired.
     pub encoder: Option<EncoderShape>,
     /// Dropout of the encoder's layers and attention; the encoder's own setting (0.1 from nothing) where absent.
@@ -157,6 +187,11 @@ impl Default for FinetuneConfig {
             projection: Projection::Tanh,
             label_init: LabelInit::Random,
             description_scales: DescriptionScales::default(),
+            bias_init: BiasInit::Constant,
+            loss: Loss::BinaryCrossEntropy,
+            loss_reduction: Reduction::Mean,
+            r_drop: 0.0,
+            frozen_layers: 0,
             encoder: None,
             dropout: None,
             epochs: 20,
@@ -237,6 +272,16 @@ impl FinetuneConfig {
                 "expected a multiple of num_attention_heads",
             );
         }
+        require(
+            self.frozen_layers == 0 || encoder_wired,
+            "frozen_layers",
+            "an encoder that is trained from nothing cannot keep layers as they are",
+        );
+        let weight = self.r_drop.is_finite() && self.r_drop >= 0.0;
+        require(weight, "r_drop", "expected 0 (off) or a number above it");
+        if let Some((field, message)) = self.loss.issue() {
+            require(false, &format!("loss.{field}"), message);
+        }
         for (field, message) in self.optimizer.issues() {
             issues.push(ConfigIssue::new(format!("optimizer.{field}"), message));
         }
@@ -252,6 +297,9 @@ impl FinetuneConfig {
             attention: self.attention,
             padding: self.padding,
             projection: self.projection,
+            loss: self.loss,
+            loss_reduction: self.loss_reduction,
+            r_drop: self.r_drop,
             ..ModelConfig::default()
         }
     }
@@ -275,8 +323,8 @@ impl FinetuneConfig {
 
     /// How descriptions become label vectors.
     pub(crate) fn description_init(&self) -> DescriptionInit {
-        let DescriptionScales { query, output, bias } = self.description_scales;
-        DescriptionInit { query_scale: query, output_scale: output, bias }
+        let DescriptionScales { centre, query, output, bias } = self.description_scales;
+        DescriptionInit { centre, query_scale: query, output_scale: output, bias }
     }
 
     /// The trainer's part of the settings.
@@ -299,6 +347,8 @@ impl FinetuneConfig {
 
 #[cfg(test)]
 mod tests {
+    use plmicd_nn::Focal;
+
     use super::*;
 
     fn paths(config: &FinetuneConfig, encoder_wired: bool) -> Vec<String> {
@@ -330,6 +380,8 @@ mod tests {
         check(|c| c.optimizer.learning_rate = -1.0, "optimizer.learning_rate");
         check(|c| c.optimizer.betas = [0.9, 1.0], "optimizer.betas");
         check(|c| c.encoder = Some(EncoderShape::default()), "encoder");
+        check(|c| c.r_drop = -1.0, "r_drop");
+        check(|c| c.loss = Loss::Focal(Focal { gamma: -1.0 }), "loss.focal.gamma");
         let early = |c: &mut FinetuneConfig| {
             c.best_metric = BestMetric::LastEpoch;
             c.early_stopping_patience = 2;
@@ -342,5 +394,12 @@ mod tests {
         let shape = EncoderShape { hidden_size: 100, num_attention_heads: 3, ..EncoderShape::default() };
         let config = FinetuneConfig { encoder: Some(shape), ..FinetuneConfig::default() };
         assert_eq!(paths(&config, false), ["encoder.hidden_size"]);
+    }
+
+    #[test]
+    fn what_is_trained_from_nothing_is_trained_whole() {
+        let config = FinetuneConfig { frozen_layers: 2, ..FinetuneConfig::default() };
+        assert_eq!(paths(&config, false), ["frozen_layers"]);
+        assert!(paths(&config, true).is_empty());
     }
 }

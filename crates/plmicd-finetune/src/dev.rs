@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use plmicd_metrics::{Ranking, Scope, Scored, Truth};
 use plmicd_nn::{INFERENCE_TOKENS, LabelTargets, PlmIcd, SpecialTokens};
 use plmicd_train::{Cause, EvaluationSigns, Observer, TrainError};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use crate::notes::NoteSet;
 use crate::pairs::PairPool;
@@ -87,8 +87,8 @@ impl Sums {
         let targets = LabelTargets::from_indices(&rows, labels, model.device())?;
         let (scores, loss) = tch::no_grad(|| -> Result<(Tensor, f64), Cause> {
             let logits = model.logits(&model.batch(&tokens, specials)?);
-            let loss = model.config().loss.elementwise(&logits, targets.tensor()).mean(Kind::Double);
-            Ok((logits.sigmoid(), f64::try_from(loss)?))
+            let loss = model.loss(&logits, &targets)?;
+            Ok((logits.sigmoid(), loss))
         })?;
         let scores = Vec::<f32>::try_from(scores.flatten(0, 1))?;
         let truth = Truth::new(labels, &rows)?;

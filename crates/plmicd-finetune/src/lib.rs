@@ -16,7 +16,7 @@ mod stage;
 mod start;
 mod task;
 
-pub use config::{BestMetric, DescriptionScales, EncoderShape, FinetuneConfig, LabelInit};
+pub use config::{BestMetric, BiasInit, DescriptionScales, EncoderShape, FinetuneConfig, LabelInit};
 /// Settings of an imported model.
 pub use plmicd_nn::{MaskConstant, Padding};
 pub use presets::PRESETS;

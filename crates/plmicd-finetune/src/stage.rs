@@ -93,7 +93,8 @@ impl Stage for Finetune {
         };
         report(&train, dev.as_ref(), labels.len(), context);
 
-        let model = start::model(config, &shape, shards, &labels, &specials, extended, device, context)?;
+        let model =
+            start::model(config, &shape, shards, &labels, &train, &specials, extended, device, context)?;
         let source =
             NoteSource { notes: &train, num_labels: labels.len(), specials, layout: &layout, device };
         let mut task = FinetuneTask { model, dev: dev.as_ref(), specials, signs: None };

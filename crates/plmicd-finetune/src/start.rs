@@ -8,7 +8,8 @@ use plmicd_torch::cpu_capabilities;
 use plmicd_train::seed;
 use tch::Device;
 
-use crate::config::{FinetuneConfig, LabelInit};
+use crate::config::{BiasInit, FinetuneConfig, LabelInit};
+use crate::notes::NoteSet;
 
 /// The special tokens in the model's terms.
 pub(crate) fn model_specials(
@@ -126,6 +127,7 @@ pub(crate) fn model(
     shape: &EncoderConfig,
     shards: &Input,
     labels: &LabelSpace,
+    train: &NoteSet,
     specials: &plmicd_nn::SpecialTokens,
     extended: Option<&ExtendedVocabulary>,
     device: Device,
@@ -170,6 +172,17 @@ pub(crate) fn model(
             report.described, report.undescribed
         ));
     }
+    if config.bias_init == BiasInit::Prior {
+        let biases = log_odds(&train.labels, labels.len());
+        model.set_label_biases(&biases).map_err(failed)?;
+    }
+    if config.frozen_layers > 0 {
+        model.freeze_lower_layers(config.frozen_layers).map_err(failed)?;
+        context.note(format!(
+            "the encoder's embeddings and {} of its {} layers are kept as they are",
+            config.frozen_layers, shape.num_hidden_layers
+        ));
+    }
     if config.precision == Precision::Bf16 && device == Device::Cpu && !cpu_capabilities().fast_bf16() {
         context.warn(
             "this CPU has no bf16 instructions: precision = \"bf16\" is slower than \"fp32\" here".to_owned(),
@@ -197,4 +210,26 @@ fn read_descriptions(shards: &Input, labels: &LabelSpace) -> Result<Vec<Option<V
         return Err(BadInput::new(path, "no label has a description").hint(hint).into());
     }
     Ok(file.tokens.into_iter().map(|tokens| (!tokens.is_empty()).then_some(tokens)).collect())
+}
+
+/// The log odds of each label among notes, one note with it and one without it added (Laplace).
+fn log_odds(notes: &[Vec<i32>], num_labels: usize) -> Vec<f32> {
+    let mut counts = vec![0usize; num_labels];
+    for &label in notes.iter().flatten() {
+        counts[label as usize] += 1;
+    }
+    let odds = |count: usize| (count + 1) as f64 / (notes.len() - count + 1) as f64;
+    counts.into_iter().map(|count| odds(count).ln() as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frequent_labels_start_likely_and_unseen_ones_unlikely() {
+        let biases = log_odds(&[vec![0, 1], vec![0], vec![0, 1], vec![]], 3);
+        let expected = [2.0f32.ln(), 0.0, 0.2f32.ln()];
+        assert!(biases.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{biases:?}");
+    }
 }

@@ -7,9 +7,10 @@ use crate::{NnError, Padding, PlmIcd};
 const BATCH: usize = 64;
 
 /// How label vectors are made from code descriptions: with `v` the unit vector of the mean token state of a code's
-/// description, its query is `query_scale * v`, its output vector `output_scale * v`, its bias `bias`.
+/// description (`centre`: after subtracting the mean of all descriptions' vectors), its query is `query_scale * v`, its output vector `output_scale * v`, its bias `bias`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DescriptionInit {
+    pub centre: bool,
     pub query_scale: f64,
     pub output_scale: f64,
     pub bias: f64,
@@ -17,7 +18,7 @@ pub struct DescriptionInit {
 
 impl Default for DescriptionInit {
     fn default() -> Self {
-        DescriptionInit { query_scale: 2.0, output_scale: 0.5, bias: -2.5 }
+        DescriptionInit { centre: false, query_scale: 2.0, output_scale: 0.5, bias: -2.5 }
     }
 }
 
@@ -75,10 +76,15 @@ impl PlmIcd {
         // Equal lengths side by side waste no padding; the order has no influence on the vectors.
         described.sort_by_key(|(label, tokens)| (tokens.len(), *label));
         tch::no_grad(|| -> Result<(), NnError> {
-            for batch in described.chunks(BATCH) {
-                let described = self.description_vectors(batch, specials.pad)?;
-                for ((label, _), row) in batch.iter().zip(0..) {
-                    let (label, vector) = (*label as i64, described.get(row));
+            let batches = described.chunks(BATCH).map(|batch| self.description_vectors(batch, specials.pad));
+            let batches = batches.collect::<Result<Vec<Tensor>, NnError>>()?;
+            if !batches.is_empty() {
+                let mut units = Tensor::cat(&batches, 0);
+                if init.centre {
+                    units = unit(&(&units - units.mean_dim(0, true, Kind::Float)));
+                }
+                for ((label, _), row) in described.iter().zip(0..) {
+                    let (label, vector) = (*label as i64, units.get(row));
                     vectors.queries.get(label).copy_(&(&vector * init.query_scale));
                     if let Some(outputs) = vectors.outputs {
                         outputs.get(label).copy_(&(&vector * init.output_scale));
@@ -106,8 +112,11 @@ impl PlmIcd {
             .iter()
             .map(|span| states.narrow(0, span.start, span.length).mean_dim(0, false, Kind::Float))
             .collect();
-        let means = Tensor::stack(&means, 0);
-        let norms = means.linalg_norm(2.0, -1, true, None::<Kind>);
-        Ok(means / norms)
+        Ok(unit(&Tensor::stack(&means, 0)))
     }
+}
+
+/// Rows scaled to length 1; a row of zeros (the only description, centred) stays one.
+fn unit(rows: &Tensor) -> Tensor {
+    rows / rows.linalg_norm(2.0, -1, true, None::<Kind>).clamp_min(f64::from(f32::MIN_POSITIVE))
 }

@@ -33,7 +33,7 @@ pub use descriptions::{DescriptionInit, DescriptionReport};
 pub use encoder::Encoder;
 pub use error::NnError;
 pub use head::{BertXmlAttention, CrossAttention, CrossWeights};
-pub use label_attention::{LabelAttention, OnePass};
+pub use label_attention::{LabelAttention, OnePass, TwoPasses};
 pub use layout::NoteLayout;
 pub use longformer::Longformer;
 pub use loss::{Asymmetric, Focal, LabelTargets, Loss, PositiveWeight, Reduction};

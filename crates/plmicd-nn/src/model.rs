@@ -120,7 +120,7 @@ impl PlmIcd {
     }
 
     /// Forward and backward with dropout: adds the gradients of `scale` times the loss to the `.grad` of the
-    /// parameters and returns the loss itself, the mean over notes and labels. What is dropped depends on `seed`
+    /// parameters and returns the loss itself, reduced as the settings say. What is dropped depends on `seed`
     /// alone: give every step its own.
     pub fn train_step(
         &self,
@@ -129,6 +129,9 @@ impl PlmIcd {
         scale: f64,
         seed: u64,
     ) -> Result<f64, NnError> {
+        if self.config.r_drop > 0.0 {
+            return self.train_step_twice(batch, truth, scale, seed);
+        }
         let dropout = Dropout::seeded(seed);
         let states = self.encoder.forward(&batch.ids, &batch.mask, &dropout);
         let pass = self.head.pass(
@@ -136,12 +139,101 @@ impl PlmIcd {
             batch,
             truth.tensor(),
             self.config.loss,
-            scale,
+            scale * self.loss_factor(),
             self.config.label_block,
             &dropout,
         )?;
-        plmicd_torch::backward_with_gradient(&states, &pass.grad_states.view_as(&states))?;
-        Ok(f64::try_from(pass.loss)?)
+        // Where the whole encoder is frozen there is nothing to go back to.
+        if states.requires_grad() {
+            plmicd_torch::backward_with_gradient(&states, &pass.grad_states.view_as(&states))?;
+        }
+        Ok(f64::try_from(pass.loss)? * self.loss_factor())
+    }
+
+    /// [`PlmIcd::train_step`] with R-Drop.
+    fn train_step_twice(
+        &self,
+        batch: &SegmentBatch,
+        truth: &LabelTargets,
+        scale: f64,
+        seed: u64,
+    ) -> Result<f64, NnError> {
+        let states = [seed, plmicd_torch::derive_seed(seed, "r-drop", 1)].map(|seed| {
+            self.encoder.forward(&batch.ids, &batch.mask, &Dropout::seeded(seed)).flatten(0, 1)
+        });
+        let detached = states.each_ref().map(Tensor::detach);
+        let head = self.head.label_attention().ok_or_else(|| {
+            NnError::Invalid("R-Drop needs label attention over the whole note".to_owned())
+        })?;
+        let passes = head.two_passes(
+            detached.each_ref(),
+            &batch.spans,
+            truth.tensor(),
+            self.config.loss,
+            self.config.r_drop,
+            scale * self.loss_factor(),
+            self.config.label_block,
+        )?;
+        for (states, gradient) in states.iter().zip(&passes.grad_states) {
+            if states.requires_grad() {
+                plmicd_torch::backward_with_gradient(states, gradient)?;
+            }
+        }
+        Ok(f64::try_from(passes.loss)? * self.loss_factor())
+    }
+
+    /// The loss [B,Y] of each logit, reduced as in training, as a number.
+    pub fn loss(&self, logits: &Tensor, truth: &LabelTargets) -> Result<f64, NnError> {
+        let mean = self.config.loss.elementwise(logits, truth.tensor()).mean(tch::Kind::Double);
+        Ok(f64::try_from(mean)? * self.loss_factor())
+    }
+
+    /// What the mean over notes and labels is multiplied by.
+    fn loss_factor(&self) -> f64 {
+        self.config.loss_reduction.factor(self.num_labels())
+    }
+
+    /// Keeps the embeddings and this many layers of the encoder as they are: they take no gradient, no update and no
+    /// weight decay. 0 trains everything. To be called before training begins.
+    ///
+    /// # Errors
+    /// The encoder has fewer layers.
+    pub fn freeze_lower_layers(&mut self, layers: usize) -> Result<(), NnError> {
+        if layers == 0 {
+            return Ok(());
+        }
+        let has = self.encoder.config().num_hidden_layers;
+        if layers as i64 > has {
+            return Err(NnError::Invalid(format!("{layers} layers to freeze, but the encoder has {has}")));
+        }
+        let frozen = |name: &str| match name.split_once(".layer.") {
+            Some((_, rest)) => {
+                let layer = rest.split('.').next().and_then(|number| number.parse::<usize>().ok());
+                layer.is_some_and(|layer| layer < layers)
+            }
+            None => name.contains(".embeddings."),
+        };
+        for parameter in self.parameters.iter_mut().filter(|p| !p.is_head && frozen(&p.name)) {
+            let _ = parameter.tensor.set_requires_grad(false);
+            parameter.decay = false;
+        }
+        Ok(())
+    }
+
+    /// Sets the output biases `b` [Y].
+    ///
+    /// # Errors
+    /// Another number of biases than labels, or a model whose labels share one.
+    pub fn set_label_biases(&self, biases: &[f32]) -> Result<(), NnError> {
+        if biases.len() != self.num_labels() {
+            return Err(NnError::Invalid(format!("{} biases for {} labels", biases.len(), self.num_labels())));
+        }
+        let Some(own) = self.label_vectors().and_then(|vectors| vectors.biases) else {
+            return Err(NnError::Invalid("the model has no biases of its labels to set".to_owned()));
+        };
+        let biases = Tensor::from_slice(biases).to_device(self.device);
+        tch::no_grad(|| own.shallow_clone().copy_(&biases));
+        Ok(())
     }
 
     /// The loss as a differentiable tensor through plain autograd, to test and measure [`PlmIcd::train_step`]
@@ -149,7 +241,7 @@ impl PlmIcd {
     pub fn loss_reference(&self, batch: &SegmentBatch, truth: &LabelTargets, dropout: &Dropout) -> Tensor {
         let states = self.encoder.forward(&batch.ids, &batch.mask, dropout);
         let logits = self.head.logits_reference(&states, batch, dropout);
-        self.config.loss.mean(&logits, truth.tensor())
+        self.config.loss.mean(&logits, truth.tensor()) * self.loss_factor()
     }
 }
 

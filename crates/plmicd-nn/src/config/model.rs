@@ -1,8 +1,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Loss;
 use crate::config::{Attention, Pooling};
+use crate::{Loss, Reduction};
 
 /// Whether label attention sees the padding of a note's last segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -71,6 +71,13 @@ pub struct ModelConfig {
     pub mask_constant: MaskConstant,
     /// What training minimises.
     pub loss: Loss,
+    /// Over what the losses of the labels are averaged.
+    #[serde(skip_serializing_if = "is_default")]
+    pub loss_reduction: Reduction,
+    /// Weight of R-Drop's term, which draws the answers of two passes with different dropout together; 0 trains with
+    /// one pass.
+    #[serde(skip_serializing_if = "is_default")]
+    pub r_drop: f64,
     /// Labels handled at a time in label attention: bounds its memory, changes results by rounding only.
     #[serde(skip)]
     pub label_block: usize,
@@ -87,6 +94,8 @@ impl Default for ModelConfig {
             projection: Projection::default(),
             mask_constant: MaskConstant::default(),
             loss: Loss::default(),
+            loss_reduction: Reduction::default(),
+            r_drop: 0.0,
             label_block: 512,
         }
     }

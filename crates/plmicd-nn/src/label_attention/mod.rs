@@ -5,6 +5,7 @@
 //! (`second_linear`), `O` [Y,D] and `b` [Y] (`third_linear`).
 
 mod one_pass;
+mod r_drop;
 
 use tch::Tensor;
 
@@ -15,6 +16,7 @@ use crate::segment::Span;
 
 pub use one_pass::OnePass;
 pub(crate) use one_pass::blocks;
+pub use r_drop::TwoPasses;
 
 /// The weights of the label attention.
 #[derive(Debug)]

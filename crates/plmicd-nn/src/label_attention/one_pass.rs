@@ -21,7 +21,7 @@ pub struct OnePass {
 }
 
 /// The gradients of the label attention's weights, accumulated in place.
-struct HeadGradients {
+pub(super) struct HeadGradients {
     first: Option<Tensor>,
     second: Tensor,
     third: Tensor,
@@ -73,33 +73,15 @@ impl LabelAttention {
         let count = (spans.len() as i64 * num_labels).max(1) as f64;
         let gradients = self.gradients()?;
         tch::no_grad(|| {
-            let projected = self.project(states);
-            let grad_states = states.zeros_like();
-            let grad_projected = match self.first {
-                Some(_) => states.zeros_like(),
-                // Without a projection both are gradients of the same states.
-                None => grad_states.shallow_clone(),
-            };
+            let pass = Pass::new(self, states);
             let mut total = Tensor::zeros([], (states.kind(), states.device()));
             for (note, span) in spans.iter().enumerate() {
-                let part = |tensor: &Tensor| tensor.narrow(0, span.start, span.length);
-                let note = Note {
-                    states: self.low(&part(states)),
-                    projected: self.low(&part(&projected)),
-                    grad_states: part(&grad_states),
-                    grad_projected: part(&grad_projected),
-                    targets: targets.get(note as i64),
-                };
+                let note = pass.note(self, span, targets.get(note as i64));
                 for (start, length) in blocks(num_labels, label_block) {
                     total += self.block_pass(&note, start, length, loss, scale / count, &gradients);
                 }
             }
-            if let (Some(first), Some(grad_first)) = (&self.first, &gradients.first) {
-                let before_tanh = Tensor::tanh_backward(&grad_projected, &projected);
-                self.add_product(grad_first, &before_tanh.transpose(0, 1), states);
-                self.add_product(&grad_states, &before_tanh, first);
-            }
-            Ok(OnePass { loss: total / count, grad_states })
+            Ok(OnePass { loss: total / count, grad_states: pass.finish(self, &gradients) })
         })
     }
 
@@ -114,13 +96,28 @@ impl LabelAttention {
         gradients: &HeadGradients,
     ) -> Tensor {
         let block = |tensor: &Tensor| tensor.narrow(0, start, length);
-        let (mut attention, mut products, scores) =
-            self.score_block(&note.states, &note.projected, start, length);
-        let logits = &scores + block(&self.bias);
+        let scored = self.score_block(&note.states, &note.projected, start, length);
+        let logits = &scored.2 + block(&self.bias);
         let targets = block(&note.targets);
         let grad_logits = loss.derivative(&logits, &targets) * scale;
+        self.block_backward(note, start, length, scored, &grad_logits, gradients);
+        loss.elementwise(&logits, &targets).sum(logits.kind())
+    }
 
-        let _ = block(&gradients.bias).g_add_(&grad_logits);
+    /// Adds the gradients of a block of labels of one note, given those of its logits [L] and what
+    /// [`Self::score_block`] gave.
+    pub(super) fn block_backward(
+        &self,
+        note: &Note,
+        start: i64,
+        length: i64,
+        scored: (Tensor, Tensor, Tensor),
+        grad_logits: &Tensor,
+        gradients: &HeadGradients,
+    ) {
+        let block = |tensor: &Tensor| tensor.narrow(0, start, length);
+        let (mut attention, mut products, scores) = scored;
+        let _ = block(&gradients.bias).g_add_(grad_logits);
         // dP = g A, in the place of A; dS = dP (P - (logit - b)), in the place of P.
         let grad_products = attention.g_mul_(&grad_logits.unsqueeze(1));
         let grad_scores = products.g_sub_(&scores.unsqueeze(1)).g_mul_(&grad_products);
@@ -129,7 +126,6 @@ impl LabelAttention {
         self.add_product(&block(&gradients.second), &grad_scores, &note.projected);
         self.add_product(&note.grad_states, &grad_products.transpose(0, 1), &block(&self.third));
         self.add_product(&note.grad_projected, &grad_scores.transpose(0, 1), &block(&self.second));
-        loss.elementwise(&logits, &targets).sum(logits.kind())
     }
 
     /// `sum += a b`, with `sum` in fp32 whatever the product is computed in.
@@ -143,7 +139,7 @@ impl LabelAttention {
 
     /// `A` and `P` [L,T] and the logits without bias [L] of a block of labels, all fp32; `states` and `projected` are
     /// in the number format of matrix products.
-    fn score_block(
+    pub(super) fn score_block(
         &self,
         states: &Tensor,
         projected: &Tensor,
@@ -160,7 +156,7 @@ impl LabelAttention {
         (attention, products, scores)
     }
 
-    fn gradients(&self) -> Result<HeadGradients, NnError> {
+    pub(super) fn gradients(&self) -> Result<HeadGradients, NnError> {
         Ok(HeadGradients {
             first: self.first.as_ref().map(plmicd_torch::grad_or_zeros).transpose()?,
             second: plmicd_torch::grad_or_zeros(&self.second)?,
@@ -170,13 +166,55 @@ impl LabelAttention {
     }
 }
 
-/// The parts of a batch that belong to one note: views, but for `states` and `projected` where they were cast.
-struct Note {
-    states: Tensor,
+/// The states of a batch on their way through the label attention, with their gradients.
+pub(super) struct Pass<'a> {
+    states: &'a Tensor,
     projected: Tensor,
     grad_states: Tensor,
     grad_projected: Tensor,
-    targets: Tensor,
+}
+
+impl<'a> Pass<'a> {
+    pub(super) fn new(head: &LabelAttention, states: &'a Tensor) -> Pass<'a> {
+        let grad_states = states.zeros_like();
+        let grad_projected = match head.first {
+            Some(_) => states.zeros_like(),
+            // Without a projection both are gradients of the same states.
+            None => grad_states.shallow_clone(),
+        };
+        Pass { states, projected: head.project(states), grad_states, grad_projected }
+    }
+
+    /// The part that a note reads.
+    pub(super) fn note(&self, head: &LabelAttention, span: &Span, targets: Tensor) -> Note {
+        let part = |tensor: &Tensor| tensor.narrow(0, span.start, span.length);
+        Note {
+            states: head.low(&part(self.states)),
+            projected: head.low(&part(&self.projected)),
+            grad_states: part(&self.grad_states),
+            grad_projected: part(&self.grad_projected),
+            targets,
+        }
+    }
+
+    /// Takes the gradient through the projection; gives that of the states.
+    pub(super) fn finish(self, head: &LabelAttention, gradients: &HeadGradients) -> Tensor {
+        if let (Some(first), Some(grad_first)) = (&head.first, &gradients.first) {
+            let before_tanh = Tensor::tanh_backward(&self.grad_projected, &self.projected);
+            head.add_product(grad_first, &before_tanh.transpose(0, 1), self.states);
+            head.add_product(&self.grad_states, &before_tanh, first);
+        }
+        self.grad_states
+    }
+}
+
+/// The parts of a batch that belong to one note: views, but for `states` and `projected` where they were cast.
+pub(super) struct Note {
+    pub(super) states: Tensor,
+    pub(super) projected: Tensor,
+    grad_states: Tensor,
+    grad_projected: Tensor,
+    pub(super) targets: Tensor,
 }
 
 /// Starts and lengths of the blocks of labels.
