@@ -277,6 +277,18 @@ impl FinetuneConfig {
             "frozen_layers",
             "an encoder that is trained from nothing cannot keep layers as they are",
         );
+        let label_wise = matches!(self.attention, Attention::Laat | Attention::Caml);
+        let whole_note = matches!(self.pooling, Pooling::Segment | Pooling::Whole);
+        require(
+            self.bias_init == BiasInit::Constant || label_wise,
+            "bias_init",
+            "only attention = \"laat\" and \"caml\" have a bias for each code",
+        );
+        require(
+            self.r_drop == 0.0 || (label_wise && whole_note),
+            "r_drop",
+            "only for attention = \"laat\" or \"caml\" over the whole note",
+        );
         let weight = self.r_drop.is_finite() && self.r_drop >= 0.0;
         require(weight, "r_drop", "expected 0 (off) or a number above it");
         if let Some((field, message)) = self.loss.issue() {

@@ -83,7 +83,7 @@ pub fn import_published(
     let (list, labels) = labels;
     if labels.len() != model.num_labels() {
         let message = format!(
-            "lists {} codes, but the checkpoint's third_linear scores {}",
+            "lists {} codes, but the checkpoint's head scores {}",
             labels.len(),
             model.num_labels()
         );
@@ -157,18 +157,19 @@ pub fn export_published(model: &Utf8Path, out: &Utf8Path) -> Result<(), StageErr
     let mut order: Vec<usize> = (0..codes.len()).collect();
     order.sort_by_key(|&label| codes[label]);
     loaded.save_published(out, &codes, &order).map_err(failed)?;
+    let mode = loaded.config().published_mode(loaded.encoder().config().model_type).unwrap_or_default();
     copy_tokenizer(model, out)?;
     let list: String = order.iter().map(|&label| format!("{}\n", codes[label])).collect();
     fs_err::write(out.join(CODE_FILE), list)?;
-    fs_err::write(out.join("README.md"), exported_card(loaded.config(), codes.len()))?;
+    fs_err::write(out.join("README.md"), exported_card(loaded.config(), mode, codes.len()))?;
     Ok(())
 }
 
-fn exported_card(config: &ModelConfig, labels: usize) -> String {
+fn exported_card(config: &ModelConfig, mode: &str, labels: usize) -> String {
     let mut text = format!(
         "# PLM-ICD model in the published code's layout\n\nScores {labels} codes, listed in `{CODE_FILE}` in the order of the \
          head's rows.\n\n```sh\npython run_icd.py --model_name_or_path THIS_FOLDER --code_file THIS_FOLDER/{CODE_FILE} \\\n  \
-         --model_mode laat --max_length {} --chunk_size {} --num_train_epochs 0 …\n```\n",
+         --model_mode {mode} --max_length {} --chunk_size {} --num_train_epochs 0 …\n```\n",
         config.max_length, config.segment_length
     );
     if config.padding == Padding::Mask {

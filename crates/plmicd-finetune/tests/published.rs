@@ -126,6 +126,13 @@ fn a_published_bert_predicts_the_same_and_comes_out_as_it_went_in() {
 }
 
 #[test]
+fn the_other_published_modes_do_so_too() {
+    check_round_trip("roberta-laat-split", 1);
+    check_round_trip("bert-cls-sum", 0);
+    check_round_trip("bert-cls-max", 0);
+}
+
+#[test]
 fn what_does_not_fit_is_named() {
     let Some(golden) = golden("roberta-laat") else { return };
     let place = Place::new();
@@ -137,7 +144,7 @@ fn what_does_not_fit_is_named() {
         assert!(!out.join("model.safetensors").exists());
     };
     let other = place.out("few", 1, 300);
-    fails(&labels(36), &other, &["codes.txt: lists 36 codes, but the checkpoint's third_linear scores 37"]);
+    fails(&labels(36), &other, &["codes.txt: lists 36 codes, but the checkpoint's head scores 37"]);
     let other = place.out("large", 1, 301);
     fails(&labels(37), &other, &["config.json: 300 embeddings, but the tokenizer has 301 tokens"]);
     let other = place.out("pad", 0, 300);

@@ -6,11 +6,11 @@ use tch::Tensor;
 
 use crate::model_folder::{CONFIG, SECTION, TORCH_WEIGHTS, WEIGHTS, sorted, write_json};
 use crate::{
-    EncoderConfig, MaskConstant, ModelConfig, NnError, PlmIcd, Projection, write_safetensors,
+    EncoderConfig, MaskConstant, ModelConfig, ModelType, NnError, PlmIcd, Projection, write_safetensors,
     write_torch_file,
 };
 
-/// The published code's name of label attention over the whole note, the only mode that is one of our models.
+/// The published code's `model_mode` where a checkpoint has none.
 const LAAT: &str = "laat";
 /// From this version on Transformers masks self-attention with the most negative number.
 const MODERN_MASK: (u32, u32) = (4, 20);
@@ -30,22 +30,15 @@ impl PublishedFolder {
     /// Reads `config.json`. The published code stores neither the segment length nor the maximal length: they are
     /// 128 and 3,072 (its README) unless the folder was exported by us. The constant that masks self-attention is
     /// that of the version of Transformers that wrote the file, of the version the code is pinned to where it does
-    /// not say.
+    /// not say. A Longformer's window is its segment length.
     ///
     /// # Errors
-    /// No such file, not JSON, an encoder that cannot be built, a `model_mode` other than `laat`.
+    /// No such file, not JSON, an encoder that cannot be built, an unknown `model_mode`.
     pub fn read(folder: &Utf8Path) -> Result<PublishedFolder, NnError> {
         let file = folder.join(CONFIG);
-        let fields = EncoderConfig::read(&file)?.other;
-        match fields.get("model_mode").map(|mode| mode.as_str().unwrap_or("not a text")) {
-            None | Some(LAAT) => {}
-            Some(other) => {
-                let message = format!("model_mode is \"{other}\"; expected \"{LAAT}\"");
-                return Err(NnError::file(file, message));
-            }
-        }
-        let transformers =
-            fields.get("transformers_version").and_then(Value::as_str).map(str::to_owned);
+        let encoder = EncoderConfig::read(&file)?;
+        let fields = encoder.other;
+        let transformers = fields.get("transformers_version").and_then(Value::as_str).map(str::to_owned);
         let config = match fields.get(SECTION) {
             Some(Value::Object(section)) => {
                 let mut section = section.clone();
@@ -53,13 +46,29 @@ impl PublishedFolder {
                 serde_json::from_value(Value::Object(section))
                     .map_err(|e| NnError::file(&file, format!("section \"{SECTION}\": {e}")))?
             }
-            _ => ModelConfig {
-                mask_constant: match transformers.as_deref().and_then(version) {
-                    Some(version) if version >= MODERN_MASK => MaskConstant::Modern,
-                    _ => MaskConstant::Published,
-                },
-                ..ModelConfig::default()
-            },
+            _ => {
+                let mode = fields.get("model_mode").map_or(Some(LAAT), Value::as_str).unwrap_or("not a text");
+                let window = fields.get("attention_window");
+                let window = window.and_then(|window| window.get(0).unwrap_or(window).as_u64());
+                let plain = ModelConfig::default();
+                let config = ModelConfig {
+                    mask_constant: match transformers.as_deref().and_then(version) {
+                        Some(version) if version >= MODERN_MASK => MaskConstant::Modern,
+                        _ => MaskConstant::Published,
+                    },
+                    segment_length: match encoder.model_type {
+                        ModelType::Longformer => window.map_or(plain.segment_length, |window| window as usize),
+                        _ => plain.segment_length,
+                    },
+                    ..plain
+                };
+                config.with_published_mode(mode, encoder.model_type).ok_or_else(|| {
+                    let message = format!(
+                        "model_mode is \"{mode}\"; expected \"laat\", \"laat-split\", \"cls-sum\" or \"cls-max\""
+                    );
+                    NnError::file(&file, message)
+                })?
+            }
         };
         Ok(PublishedFolder { file, config, transformers })
     }
@@ -85,7 +94,15 @@ impl PlmIcd {
         codes: &[&str],
         order: &[usize],
     ) -> Result<(), NnError> {
-        if self.config().projection != Projection::Tanh {
+        let (config, family) = (self.config(), self.encoder().config().model_type);
+        if config.published_mode(family).is_none() {
+            return Err(NnError::Invalid(format!(
+                "the published code has no model with pooling = \"{}\" and attention = \"{}\" over a {family} encoder",
+                config.pooling.as_str(),
+                config.attention.as_str()
+            )));
+        }
+        if config.projection != Projection::Tanh {
             return Err(NnError::Invalid(
                 "projection = \"identity\": the published code always has a tanh projection before the label \
                  queries, so it cannot express this model"
@@ -108,7 +125,7 @@ impl PlmIcd {
             .parameters()
             .into_iter()
             .map(|parameter| {
-                let by_label = ["second_linear.", "third_linear."]
+                let by_label = ["second_linear.", "third_linear.", "classifier."]
                     .iter()
                     .any(|layer| parameter.name.starts_with(layer));
                 let tensor = parameter.tensor.detach();
@@ -141,6 +158,7 @@ mod tests {
     use tch::Device;
 
     use super::*;
+    use crate::{Attention, Pooling};
 
     fn folder(config: &str) -> (tempfile::TempDir, Utf8PathBuf) {
         let folder = tempfile::tempdir().unwrap();
@@ -174,8 +192,10 @@ mod tests {
 
     #[test]
     fn other_modes_are_named() {
-        let wrong = read(r#", "model_mode": "cls-sum""#).unwrap_err().to_string();
-        assert!(wrong.contains("config.json: model_mode is \"cls-sum\"; expected \"laat\""), "{wrong}");
+        let split = read(r#", "model_mode": "laat-split""#).unwrap();
+        assert_eq!(split.config.pooling, Pooling::SegmentMax);
+        let wrong = read(r#", "model_mode": "cls-mean""#).unwrap_err().to_string();
+        assert!(wrong.contains("config.json: model_mode is \"cls-mean\"; expected \"laat\", "), "{wrong}");
     }
 
     #[test]
@@ -217,5 +237,9 @@ mod tests {
         let (_keep, path) = folder("{}");
         let wrong = model.save_published(&path, &["a"], &[0]).unwrap_err().to_string();
         assert!(wrong.contains("projection = \"identity\""), "{wrong}");
+        let config = ModelConfig { attention: Attention::Cross, segment_length: 8, ..ModelConfig::default() };
+        let model = PlmIcd::new(&encoder, config, 1, 7, Device::Cpu).unwrap();
+        let wrong = model.save_published(&path, &["a"], &[0]).unwrap_err().to_string();
+        assert!(wrong.contains("attention = \"cross\" over a bert encoder"), "{wrong}");
     }
 }
