@@ -43,6 +43,39 @@ projection = "tanh"
         ),
     },
     Preset {
+        name: "plm-icd-d",
+        summary: "PLM-ICD for few notes: label vectors from descriptions, biases from frequencies, the loss of a note summed",
+        settings: r#"max_length = 3072
+segment_length = 128
+pooling = "segment"
+attention = "laat"
+padding = "mask"
+projection = "identity"
+label_init = "descriptions"
+bias_init = "prior"
+loss = "binary-cross-entropy"
+loss_reduction = "note-sum"
+epochs = 6
+batch_size = 8
+accumulation = 1
+order = "similar-length"
+best_metric = "micro_f1"
+[description_scales]
+centre = false
+query = 2.0
+output = 0.5
+[optimizer]
+learning_rate = 1e-4
+head_learning_rate = 2e-3
+weight_decay = 0.01
+variant = "torch"
+epsilon = 1e-8
+warmup_fraction = 0.1
+schedule = "linear"
+max_grad_norm = 1.0
+"#,
+    },
+    Preset {
         name: "bert-cls",
         summary: "A linear layer over the mean of the segments' pooled start tokens, trained as PLM-ICD",
         settings: concat!(
