@@ -28,7 +28,9 @@ fn a_model_comes_back_from_the_published_layout_and_scores_alike() {
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
     world.fails(2, &["export", "hf", &model[..12], "out/published"]).says(&["exists already"]);
-    world.fails(2, &["export", "hf", &scores[..12], "out/scores"]).says(&["of kind scores; expected a model"]);
+    world
+        .fails(2, &["export", "hf", &scores[..12], "out/scores"])
+        .says(&["of kind scores; expected a model"]);
 
     let import = ["import", "plm-icd", "out/published", "--labels", "out/published/ALL_CODES.txt"];
     let with = |more: &[&'static str]| -> Vec<&'static str> { import.iter().chain(more).copied().collect() };
@@ -36,7 +38,11 @@ fn a_model_comes_back_from_the_published_layout_and_scores_alike() {
     imported.says(&["tokens in segments of 32, padding mask", "every tensor found"]);
     let imported = imported.json();
     assert_eq!(imported["restricted"], false);
-    assert_ne!(imported["digest"], model.as_str(), "the labels have another order, and no history comes along");
+    assert_ne!(
+        imported["digest"],
+        model.as_str(),
+        "the labels have another order, and no history comes along"
+    );
     world.ok(&["artifact", "ls", "--kind", "model"]).prints(&["theirs"]);
     world.ok(&["artifact", "show", "theirs"]).prints(&["made by     import-plm-icd", "input checkpoint"]);
     world.ok(&with(&["--unrestricted", "--pin", "theirs"])).says(&["imported before"]);
@@ -44,7 +50,8 @@ fn a_model_comes_back_from_the_published_layout_and_scores_alike() {
     // Out and in once more is the same model.
     world.ok(&["export", "hf", "theirs", "again"]);
     let list = "again/ALL_CODES.txt";
-    let again = ["import", "plm-icd", "again", "--labels", list, "--unrestricted", "--message-format", "json"];
+    let again =
+        ["import", "plm-icd", "again", "--labels", list, "--unrestricted", "--message-format", "json"];
     assert_eq!(world.ok(&again).json()["digest"], imported["digest"]);
 
     // It scores the notes as the model it came from.
@@ -79,18 +86,26 @@ fn what_is_wrong_with_a_checkpoint_is_said_before_anything_is_stored() {
     let import = |folder: &'static str, list: &'static str| ["import", "plm-icd", folder, "--labels", list];
     world.fails(2, &import("absent", "codes.txt")).says(&["absent/config.json: missing"]);
     world.write("bare/config.json", r#"{"model_type": "bert"}"#);
-    world.fails(2, &import("bare", "codes.txt")).says(&["missing: expected model.safetensors or pytorch_model.bin"]);
+    world
+        .fails(2, &import("bare", "codes.txt"))
+        .says(&["missing: expected model.safetensors or pytorch_model.bin"]);
     world.write("bare/pytorch_model.bin", "not a checkpoint");
     world.fails(2, &import("bare", "none.txt")).says(&["none.txt: no such file; expected the list of codes"]);
     world.fails(2, &import("bare", "codes.txt")).says(&["missing: expected tokenizer.json, or vocab.txt"]);
     world.write("bare/vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n");
     world.write("bare/config.json", r#"{"model_type": "t5", "vocab_size": 5}"#);
     world.fails(2, &import("bare", "codes.txt")).says(&["config.json: model_type \"t5\" is not supported"]);
-    world.write("bare/config.json", r#"{"model_type": "bert", "vocab_size": 5, "hidden_size": 8, "num_hidden_layers": 1,
-        "num_attention_heads": 2, "intermediate_size": 16, "model_mode": "cls-max-of-something"}"#);
+    world.write(
+        "bare/config.json",
+        r#"{"model_type": "bert", "vocab_size": 5, "hidden_size": 8, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "intermediate_size": 16, "model_mode": "cls-max-of-something"}"#,
+    );
     world.fails(2, &import("bare", "codes.txt")).says(&["model_mode is \"cls-max-of-something\"; expected"]);
-    world.write("bare/config.json", r#"{"model_type": "bert", "vocab_size": 5, "hidden_size": 8, "num_hidden_layers": 1,
-        "num_attention_heads": 2, "intermediate_size": 16, "model_mode": "laat"}"#);
+    world.write(
+        "bare/config.json",
+        r#"{"model_type": "bert", "vocab_size": 5, "hidden_size": 8, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "intermediate_size": 16, "model_mode": "laat"}"#,
+    );
     world.fails(2, &import("bare", "codes.txt")).says(&["pytorch_model.bin: is not in the zip layout"]);
     world.write("codes.txt", "code,count\n");
     world.fails(2, &import("bare", "codes.txt")).says(&["codes.txt:1: expected one code a line"]);

@@ -78,16 +78,13 @@ pub fn import_published(
         mask_constant: settings.mask_constant.unwrap_or(published.config.mask_constant),
         ..published.config.clone()
     };
-    let (model, report) =
-        PlmIcd::from_published(checkpoint, config.clone(), Device::Cpu).map_err(failed)?;
+    let (model, report) = PlmIcd::from_published(checkpoint, config.clone(), Device::Cpu).map_err(failed)?;
     let (list, labels) = labels;
     if labels.len() != model.num_labels() {
-        let message = format!(
-            "lists {} codes, but the checkpoint's head scores {}",
-            labels.len(),
-            model.num_labels()
-        );
-        let hint = "give the list the model was trained with (the published code's --code_file), a code a line";
+        let message =
+            format!("lists {} codes, but the checkpoint's head scores {}", labels.len(), model.num_labels());
+        let hint =
+            "give the list the model was trained with (the published code's --code_file), a code a line";
         return Err(BadInput::new(list, message).hint(hint).into());
     }
     check_tokenizer(&published, &model, out)?;

@@ -26,14 +26,8 @@ impl Place {
     fn out(&self, name: &str, pad: i32, vocab_size: usize) -> Utf8PathBuf {
         let out = self.path.join(name);
         fs_err::create_dir(&out).expect("a folder");
-        let tokens = SpecialTokens {
-            cls: Some(2),
-            sep: Some(3),
-            pad: Some(pad),
-            mask: None,
-            unk: None,
-            vocab_size,
-        };
+        let tokens =
+            SpecialTokens { cls: Some(2), sep: Some(3), pad: Some(pad), mask: None, unk: None, vocab_size };
         tokens.write(&out.join(SpecialTokens::FILE)).expect("written");
         out
     }

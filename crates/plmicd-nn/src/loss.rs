@@ -91,12 +91,8 @@ impl Loss {
                 Some(("weighted-binary-cross-entropy.positive_weight", "expected a number above 0"))
             }
             Loss::Focal(_) if !exponent(gamma_positive) => Some(("focal.gamma", "expected 0 or more")),
-            _ if !exponent(gamma_positive) => {
-                Some(("asymmetric.gamma_positive", "expected 0 or more"))
-            }
-            _ if !exponent(gamma_negative) => {
-                Some(("asymmetric.gamma_negative", "expected 0 or more"))
-            }
+            _ if !exponent(gamma_positive) => Some(("asymmetric.gamma_positive", "expected 0 or more")),
+            _ if !exponent(gamma_negative) => Some(("asymmetric.gamma_negative", "expected 0 or more")),
             _ if !(0.0..1.0).contains(&clip) => {
                 Some(("asymmetric.clip", "expected a number from 0 up to, not including, 1"))
             }
@@ -111,9 +107,7 @@ impl Loss {
             Loss::WeightedBinaryCrossEntropy(PositiveWeight { positive_weight }) => {
                 Factors { weight: positive_weight, ..plain }
             }
-            Loss::Focal(Focal { gamma }) => {
-                Factors { gamma_positive: gamma, gamma_negative: gamma, ..plain }
-            }
+            Loss::Focal(Focal { gamma }) => Factors { gamma_positive: gamma, gamma_negative: gamma, ..plain },
             Loss::Asymmetric(Asymmetric { gamma_positive, gamma_negative, clip }) => {
                 Factors { gamma_positive, gamma_negative, clip, ..plain }
             }

@@ -158,13 +158,13 @@ impl PlmIcd {
         scale: f64,
         seed: u64,
     ) -> Result<f64, NnError> {
-        let states = [seed, plmicd_torch::derive_seed(seed, "r-drop", 1)].map(|seed| {
-            self.encoder.forward(&batch.ids, &batch.mask, &Dropout::seeded(seed)).flatten(0, 1)
-        });
+        let states = [seed, plmicd_torch::derive_seed(seed, "r-drop", 1)]
+            .map(|seed| self.encoder.forward(&batch.ids, &batch.mask, &Dropout::seeded(seed)).flatten(0, 1));
         let detached = states.each_ref().map(Tensor::detach);
-        let head = self.head.label_attention().ok_or_else(|| {
-            NnError::Invalid("R-Drop needs label attention over the whole note".to_owned())
-        })?;
+        let head = self
+            .head
+            .label_attention()
+            .ok_or_else(|| NnError::Invalid("R-Drop needs label attention over the whole note".to_owned()))?;
         let passes = head.two_passes(
             detached.each_ref(),
             &batch.spans,
@@ -226,7 +226,11 @@ impl PlmIcd {
     /// Another number of biases than labels, or a model whose labels share one.
     pub fn set_label_biases(&self, biases: &[f32]) -> Result<(), NnError> {
         if biases.len() != self.num_labels() {
-            return Err(NnError::Invalid(format!("{} biases for {} labels", biases.len(), self.num_labels())));
+            return Err(NnError::Invalid(format!(
+                "{} biases for {} labels",
+                biases.len(),
+                self.num_labels()
+            )));
         }
         let Some(own) = self.label_vectors().and_then(|vectors| vectors.biases) else {
             return Err(NnError::Invalid("the model has no biases of its labels to set".to_owned()));

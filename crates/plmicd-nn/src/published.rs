@@ -57,7 +57,9 @@ impl PublishedFolder {
                         _ => MaskConstant::Published,
                     },
                     segment_length: match encoder.model_type {
-                        ModelType::Longformer => window.map_or(plain.segment_length, |window| window as usize),
+                        ModelType::Longformer => {
+                            window.map_or(plain.segment_length, |window| window as usize)
+                        }
                         _ => plain.segment_length,
                     },
                     ..plain
@@ -88,12 +90,7 @@ impl PlmIcd {
     ///
     /// # Errors
     /// The model is one that the published code does not have; `order` does not hold every label once.
-    pub fn save_published(
-        &self,
-        folder: &Utf8Path,
-        codes: &[&str],
-        order: &[usize],
-    ) -> Result<(), NnError> {
+    pub fn save_published(&self, folder: &Utf8Path, codes: &[&str], order: &[usize]) -> Result<(), NnError> {
         let (config, family) = (self.config(), self.encoder().config().model_type);
         if config.published_mode(family).is_none() {
             return Err(NnError::Invalid(format!(
@@ -232,7 +229,8 @@ mod tests {
     #[test]
     fn what_the_published_code_lacks_is_refused() {
         let encoder = EncoderConfig::small(20, 8, 1, 2);
-        let config = ModelConfig { projection: Projection::Identity, segment_length: 8, ..ModelConfig::default() };
+        let config =
+            ModelConfig { projection: Projection::Identity, segment_length: 8, ..ModelConfig::default() };
         let model = PlmIcd::new(&encoder, config, 1, 7, Device::Cpu).unwrap();
         let (_keep, path) = folder("{}");
         let wrong = model.save_published(&path, &["a"], &[0]).unwrap_err().to_string();

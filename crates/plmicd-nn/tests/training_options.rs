@@ -186,5 +186,7 @@ fn r_drop_equals_autograd_over_two_passes() {
     for (name, gradient) in expected.iter().filter(|(name, _)| !name.starts_with("bert.")) {
         assert!(difference(&found[name], gradient) < 1e-5, "{name}");
     }
-    assert!(head.two_passes(detached.each_ref(), &batch.spans[..1], truth.tensor(), loss, 5.0, 1.0, 3).is_err());
+    assert!(
+        head.two_passes(detached.each_ref(), &batch.spans[..1], truth.tensor(), loss, 5.0, 1.0, 3).is_err()
+    );
 }

@@ -76,7 +76,8 @@ pub fn label_space(list: &Utf8Path, descriptions: Option<&Utf8Path>) -> Result<L
     if let Some(dir) = descriptions {
         tables.add_folder(dir)?;
     }
-    let icd10 = codes.iter().any(|code| code.starts_with(|c: char| c.is_alphabetic() && c != 'E' && c != 'V'));
+    let icd10 =
+        codes.iter().any(|code| code.starts_with(|c: char| c.is_alphabetic() && c != 'E' && c != 'V'));
     let label = |code: &String| {
         let system = match icd10 {
             false => icd9_system(code),

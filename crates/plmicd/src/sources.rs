@@ -64,7 +64,8 @@ pub fn model_files(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
             return Err(BadInput::new(path, "missing: expected the folder of a model artifact").hint(hint));
         }
     }
-    let entries = dir.read_dir_utf8().map_err(|error| BadInput::new(dir, format!("cannot be listed: {error}")))?;
+    let entries =
+        dir.read_dir_utf8().map_err(|error| BadInput::new(dir, format!("cannot be listed: {error}")))?;
     let mut files: SourceFiles = entries
         .filter_map(|entry| Some(entry.ok()?.path().to_owned()))
         .filter(|path| path.is_file())

@@ -49,7 +49,8 @@ pub fn import(world: &World<'_>, command: &ImportCommand) -> Result<(), Failure>
         environment: BTreeMap::new(),
     };
     let key = fingerprint.key();
-    let _lock = store.lock_action(IMPORT, key, &mut || world.terminal.say("waiting: another process imports it"))?;
+    let _lock =
+        store.lock_action(IMPORT, key, &mut || world.terminal.say("waiting: another process imports it"))?;
     let record = match store.lookup(IMPORT, key)? {
         Lookup::Hit(record) => {
             world.terminal.say("imported before");
@@ -127,10 +128,11 @@ fn make(
     settings: &ImportSettings,
     out: &Utf8Path,
 ) -> Result<(), Failure> {
-    let labels = plmicd_preprocess::label_space(&args.labels, args.descriptions.as_deref()).map_err(failed)?;
+    let labels =
+        plmicd_preprocess::label_space(&args.labels, args.descriptions.as_deref()).map_err(failed)?;
     plmicd_tokenize::copy_published(tokenizer, out).map_err(failed)?;
-    let imported =
-        plmicd_finetune::import_published(&args.folder, (&args.labels, &labels), settings, out).map_err(failed)?;
+    let imported = plmicd_finetune::import_published(&args.folder, (&args.labels, &labels), settings, out)
+        .map_err(failed)?;
     world.terminal.say(&imported.to_string());
     Ok(())
 }

@@ -313,7 +313,8 @@ mod tests {
     #[test]
     fn what_is_written_is_found_again_at_aligned_places() {
         let mut writer = ArchiveWriter::new(Vec::new());
-        let entries: [(&str, &[u8]); 3] = [("a/data.pkl", b"hello"), ("a/data/0", &[7; 100]), ("a/empty", b"")];
+        let entries: [(&str, &[u8]); 3] =
+            [("a/data.pkl", b"hello"), ("a/data/0", &[7; 100]), ("a/empty", b"")];
         for (name, content) in entries {
             writer.add(name, content).unwrap();
         }
