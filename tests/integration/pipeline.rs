@@ -61,6 +61,10 @@ fn a_pipeline_runs_once_and_then_only_what_a_change_touches() {
     world.ok(&["show"]).prints(&["pipeline  tiny", "threshold"]);
     world.ok(&["status", "tiny.toml"]).prints(&["finetune", "cached"]);
     world.ok(&["logs", "last", "threshold"]).prints(&["started", "dev value", "done: thresholds"]);
+    let latest = || std::fs::read_link(world.path("artifacts/latest/tiny/threshold")).expect("a link");
+    let other = latest();
+    world.ok(&["run", "tiny.toml"]);
+    assert!(latest() != other, "the links show what the last run used, cached or not");
     world.ok(&["artifact", "show", &model[..12]]).prints(&["made by     finetune", "model.safetensors"]);
     world.ok(&["artifact", "gc", "--grace", "0", "--keep-runs", "9"]).prints(&["freed"]);
     assert_eq!(world.planned("hit", &["tiny.toml"]).len(), 10, "what recent runs made stays");

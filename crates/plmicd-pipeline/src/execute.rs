@@ -14,7 +14,7 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use plmicd_artifact::{Digest, Store};
+use plmicd_artifact::{Digest, Store, StoreError};
 
 use crate::event::{Event, EventRecord};
 use crate::fingerprint::Reason;
@@ -65,6 +65,9 @@ pub enum ExecuteError {
     /// Planning failed.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// Files of the run, or the child process.
     #[error("{what}: {source}")]
     Io {
@@ -122,7 +125,7 @@ pub fn execute(
     };
     loop {
         let current = plan(pipeline, &executor.selection, store, registry, sources)?;
-        executor.note_hits(&current)?;
+        executor.note_hits(pipeline, store, &current)?;
         let stopping = interrupt.is_raised() || (executor.failed && !options.keep_going);
         if !stopping {
             executor.start_ready(pipeline, &current, options.jobs)?;
@@ -149,13 +152,15 @@ struct Executor<'a> {
 }
 
 impl Executor<'_> {
-    /// Records nodes whose output was in the store already.
-    fn note_hits(&mut self, plan: &Plan) -> Result<(), ExecuteError> {
+    /// Records nodes whose output was in the store already, and points `latest/` at them: it shows what the last run
+    /// used, whether that run made it or not.
+    fn note_hits(&mut self, pipeline: &Pipeline, store: &Store, plan: &Plan) -> Result<(), ExecuteError> {
         for planned in &plan.nodes {
             let Decision::Hit(record) = &planned.decision else { continue };
             if self.ended.contains(&planned.node) || self.running.contains_key(&planned.node) {
                 continue;
             }
+            store.set_latest(&pipeline.name, &planned.node, &record.kind, record.artifact)?;
             let entry = NodeRecord {
                 stage: planned.stage.clone(),
                 key: planned.key,

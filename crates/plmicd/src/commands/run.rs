@@ -120,6 +120,7 @@ fn run_all(world: &World<'_>, args: &RunArgs, pipeline: &Pipeline, store: &Store
     )
     .map_err(|error| match error {
         ExecuteError::Plan(error) => Failure::from(error),
+        ExecuteError::Store(error) => Failure::from(error),
         error @ ExecuteError::Io { .. } => Failure::new(exit::INTERNAL, chain(&error)),
     })?;
     let finished = jiff::Timestamp::now();
