@@ -122,10 +122,10 @@ pub(crate) fn chapters(split: &str, result: &SplitEvaluation, privacy: Privacy) 
     };
     let rows: Vec<CodeRow> = shown.map(row).collect();
     (!rows.is_empty()).then(|| CodeTable {
-        caption: format!("Chapters, {split}"),
+        caption: format!("Chapters, {split}; macro F1 over codes present"),
         of: "Chapter",
         measure: "Micro F1",
-        columns: vec!["Macro F1, codes present", "Codes present", "Pairs"],
+        columns: vec!["Macro F1", "Codes present", "Pairs"],
         rows,
     })
 }

@@ -66,24 +66,30 @@ struct Series {
     points: Vec<(f64, f64)>,
     mode: &'static str,
     dash: &'static str,
+    /// Of single points.
+    symbol: &'static str,
 }
 
 impl Series {
     fn line(name: impl Into<String>, points: Vec<(f64, f64)>) -> Self {
-        Self { name: name.into(), points, mode: "lines", dash: "solid" }
+        Self { name: name.into(), points, mode: "lines", dash: "solid", symbol: "" }
     }
 
     fn dotted(name: impl Into<String>, points: Vec<(f64, f64)>) -> Self {
-        Self { name: name.into(), points, mode: "lines+markers", dash: "solid" }
+        Self { name: name.into(), points, mode: "lines+markers", dash: "solid", symbol: "" }
     }
 
     fn mark(name: impl Into<String>, point: (f64, f64)) -> Self {
-        Self { name: name.into(), points: vec![point], mode: "markers", dash: "solid" }
+        Self { name: name.into(), points: vec![point], mode: "markers", dash: "solid", symbol: "diamond" }
+    }
+
+    fn with_symbol(self, symbol: &'static str) -> Self {
+        Self { symbol, ..self }
     }
 
     fn trace(&self) -> Value {
         let marker = if self.mode == "markers" {
-            json!({"size": 11, "symbol": "diamond"})
+            json!({"size": 11, "symbol": self.symbol})
         } else {
             json!({"size": 6})
         };
@@ -109,6 +115,10 @@ fn lines(
     let mut layout = json!({"xaxis": {"title": {"text": axes.0}}, "yaxis": {"title": {"text": axes.1}}});
     if let (Some(own), Some(more)) = (layout["yaxis"].as_object_mut(), y_axis.as_object()) {
         own.extend(more.clone());
+    }
+    if axes.0 == "epoch" {
+        // Whole epochs only, about ten of them.
+        layout["xaxis"]["dtick"] = json!(longest.points.len().div_ceil(10));
     }
     let data: Vec<Value> = series.iter().map(Series::trace).collect();
     let step = longest.points.len().div_ceil(TABLE_ROWS).max(1);
@@ -224,9 +234,12 @@ fn threshold(thresholds: &Thresholds) -> Option<Figure> {
     if let Some((x, y)) = chosen {
         series.push(Series::mark(format!("chosen: F1 {y:.3} at {x:.3}"), (x, y)));
     }
-    for (name, title) in [("plm_icd", "PLM-ICD's grid"), ("edin", "Edin's grid")] {
+    for (name, title, symbol) in
+        [("plm_icd", "PLM-ICD's grid", "square-open"), ("edin", "Edin's grid", "circle-open")]
+    {
         if let Some(choice) = thresholds.grids.get(name) {
-            series.push(Series::mark(title, (choice.threshold, choice.dev_micro_f1)));
+            let point = (choice.threshold, choice.dev_micro_f1);
+            series.push(Series::mark(title, point).with_symbol(symbol));
         }
     }
     let why = match thresholds.objective.as_str() {
@@ -325,8 +338,13 @@ fn calibration(split: &str, result: &SplitEvaluation, privacy: Privacy) -> Optio
     if points.is_empty() {
         return None;
     }
-    let ideal =
-        Series { name: "ideal".to_owned(), points: vec![(0.0, 0.0), (1.0, 1.0)], mode: "lines", dash: "dot" };
+    let ideal = Series {
+        name: "ideal".to_owned(),
+        points: vec![(0.0, 0.0), (1.0, 1.0)],
+        mode: "lines",
+        dash: "dot",
+        symbol: "",
+    };
     let series = [Series::dotted("share that is true", points), ideal];
     let caption = format!(
         "Pairs of {split} by score: expected calibration error {:.4}, Brier score {:.4}.",

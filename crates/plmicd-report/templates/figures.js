@@ -9,7 +9,9 @@
   // Single points stand out from the lines they lie on; guides stay behind them.
   const coloured = (trace) => {
     if (trace.mode === "markers" && trace.marker.symbol) {
-      return Object.assign({}, trace, { marker: Object.assign({ color: ink("--ink"), line: { color: ink("--card"), width: 2 } }, trace.marker) });
+      const open = trace.marker.symbol.endsWith("-open");
+      const line = { color: ink(open ? "--ink" : "--card"), width: 2 };
+      return Object.assign({}, trace, { marker: Object.assign({ color: ink("--ink"), line }, trace.marker) });
     }
     if (trace.line && trace.line.dash === "dot") {
       return Object.assign({}, trace, { line: Object.assign({ color: ink("--soft") }, trace.line) });
