@@ -8,8 +8,8 @@ use plmicd_data::{
 };
 use plmicd_metrics::summary::{of_decisions, ranking_and_auc};
 use plmicd_metrics::{
-    LabelCounts, MetricsError, NoteTable, Predictions, Ranking, Rule, Scope, Scored, Truth, at_threshold,
-    bootstrap, bootstrap_areas, label_average_precisions, micro_average_precision, precision_at_bounds,
+    LabelCounts, MetricsError, NoteTable, Predictions, Ranking, Rule, Scope, Scored, Truth, at_bounds,
+    at_threshold, bootstrap, bootstrap_areas, label_average_precisions, micro_average_precision,
     precision_recall_curve,
 };
 
@@ -121,12 +121,12 @@ fn intervals(table: &NoteTable, scored: &Scored<'_>, config: &EvaluateConfig) ->
 
 /// Where the order of tied scores makes a difference.
 fn tie_bounds(scored: &Scored<'_>, ks: &[usize]) -> BTreeMap<String, [f64; 2]> {
-    ks.iter()
-        .filter_map(|&k| {
-            let (low, high) = precision_at_bounds(scored, k);
-            (low < high).then(|| (format!("precision_at_{k}"), [low, high]))
-        })
-        .collect()
+    let of = |k: usize| {
+        let found = at_bounds(scored, k);
+        [("precision", found.precision), ("recall", found.recall), ("f1", found.f1)]
+            .map(|(name, bounds)| (format!("{name}_at_{k}"), bounds))
+    };
+    ks.iter().flat_map(|k| of(*k)).filter(|(_, [low, high])| low < high).collect()
 }
 
 fn calibration(scored: &Scored<'_>) -> Calibration {

@@ -49,7 +49,7 @@ pub use precision_recall::{
     PrecisionRecall, label_average_precisions, micro_average_precision, precision_recall_curve,
 };
 pub use predictions::{Predictions, Rule};
-pub use ranking::{Ranking, precision_at_bounds};
+pub use ranking::{AtBounds, Ranking, at_bounds};
 pub use resample::{Comparison, Interval, bootstrap, compare, compare_replicates, mean_and_deviation};
 pub use summary::{at_threshold, ranking_and_auc};
 pub use threshold::{BestThreshold, CurvePoint, best_macro_f1, best_micro_f1, curve, curve_thresholds};

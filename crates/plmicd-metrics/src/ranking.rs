@@ -78,18 +78,29 @@ impl Ranking {
     }
 }
 
-/// The lowest and the highest precision at `k` that any order of tied labels gives: labels of the same score as the
-/// `k`-th may stand before or behind one another. Both are [`Ranking::precision_at`] where no note has such a tie. Over
-/// all labels; 0 without notes.
-pub fn precision_at_bounds(scored: &Scored<'_>, k: usize) -> (f64, f64) {
+/// The lowest and the highest value of each metric at `k`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct AtBounds {
+    /// Of [`Ranking::precision_at`].
+    pub precision: [f64; 2],
+    /// Of [`Ranking::recall_at`].
+    pub recall: [f64; 2],
+    /// Of [`Ranking::f1_at`].
+    pub f1: [f64; 2],
+}
+
+/// The lowest and the highest value at `k` that any order of tied labels gives: labels of the same score as the
+/// `k`-th may stand before or behind one another. Both are the metric itself where no note has such a tie. Over all
+/// labels; 0 without notes.
+pub fn at_bounds(scored: &Scored<'_>, k: usize) -> AtBounds {
     let truth = scored.truth();
     let k = k.min(truth.num_labels());
-    let bounds: Vec<(f64, f64)> = (0..truth.num_notes())
+    let hits: Vec<[u64; 2]> = (0..truth.num_notes())
         .into_par_iter()
         .map(|note| {
             let row = scored.row(note);
             if k == 0 {
-                return (0.0, 0.0);
+                return [0, 0];
             }
             let mut order = row.to_vec();
             let (_, kth, _) = order.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
@@ -103,12 +114,18 @@ pub fn precision_at_bounds(scored: &Scored<'_>, k: usize) -> (f64, f64) {
             // `places` of the tied labels stand among the k highest.
             let places = k - above;
             let fewest = places.saturating_sub(tied - true_tied);
-            let share = |hits: usize| hits as f64 / k as f64;
-            (share(true_above + fewest), share(true_above + places.min(true_tied)))
+            [fewest, places.min(true_tied)].map(|tied| (true_above + tied) as u64)
         })
         .collect();
-    let average = |get: fn(&(f64, f64)) -> f64| mean(&bounds.iter().map(get).collect::<Vec<_>>());
-    (average(|bound| bound.0), average(|bound| bound.1))
+    let average = |end: usize, whole: &dyn Fn(usize) -> u64| {
+        let shares = hits.iter().enumerate().map(|(note, hits)| ratio(hits[end], whole(note)).unwrap_or(0.0));
+        mean(&shares.collect::<Vec<_>>())
+    };
+    let precision = [0, 1].map(|end| average(end, &|_| k as u64));
+    let recall = [0, 1].map(|end| average(end, &|note| truth.row(note).len() as u64));
+    // The order with the fewest hits in every note is the worst for both, hence for their harmonic mean.
+    let f1 = [0, 1].map(|end| harmonic_mean(precision[end], recall[end]));
+    AtBounds { precision, recall, f1 }
 }
 
 fn hits(ranks: &[u32], k: usize) -> u64 {
@@ -138,4 +155,24 @@ fn true_ranks(row: &[f32], truth: &[u32], keep: Option<&[bool]>) -> Vec<u32> {
             before + 1
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Truth;
+
+    #[test]
+    fn bounds_by_hand() {
+        let truth = Truth::new(4, &[vec![0, 1, 3], vec![2], vec![]]).unwrap();
+        // Of the first note one of labels 1 and 2 is among the two highest; of the second any two.
+        let scores = [0.9, 0.5, 0.5, 0.1, 0.3, 0.3, 0.3, 0.3, 0.4, 0.3, 0.2, 0.1];
+        let found = at_bounds(&Scored::new(&scores, &truth).unwrap(), 2);
+        assert_eq!(found.precision, [0.5 / 3.0, 1.5 / 3.0]);
+        assert_eq!(found.recall, [(1.0 / 3.0) / 3.0, (2.0 / 3.0 + 1.0) / 3.0]);
+        let harmonic = |a: f64, b: f64| 2.0 * a * b / (a + b);
+        for end in 0..2 {
+            assert!((found.f1[end] - harmonic(found.precision[end], found.recall[end])).abs() < 1e-12);
+        }
+    }
 }

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use plmicd_metrics::rules::{best_of_grid, edin_grid, plm_icd_grid};
 use plmicd_metrics::{
-    LabelCounts, Ranking, Scope, Scored, Truth, at_threshold, best_macro_f1, best_micro_f1, label_aucs,
-    precision_at_bounds, ranking_and_auc,
+    LabelCounts, Ranking, Scope, Scored, Truth, at_bounds, at_threshold, best_macro_f1, best_micro_f1,
+    label_aucs, ranking_and_auc,
 };
 use serde_json::Value;
 
@@ -236,15 +236,24 @@ fn bounds_under_ties_are_those_over_all_orders() {
         let ranking = Ranking::new(&scored, &Scope::everything(&set.truth));
         if let Some(bounds) = expected.get("prec_at_k_bounds_over_tie_orders") {
             for (k, bounds) in bounds.as_object().unwrap() {
-                let (low, high) = precision_at_bounds(&scored, k.parse().unwrap());
+                let k: usize = k.parse().unwrap();
+                let found = at_bounds(&scored, k);
+                let [low, high] = found.precision;
+                let within = |[low, high]: [f64; 2], value: f64| low <= value && value <= high;
+                assert!(within(found.recall, ranking.recall_at(k)) && within(found.f1, ranking.f1_at(k)));
                 close(&set, "the lowest P@k", low, &bounds["prec_at_k_min"], CAML_TOLERANCE);
                 close(&set, "the highest P@k", high, &bounds["prec_at_k_max"], CAML_TOLERANCE);
                 checked += 1;
             }
         } else {
-            let found = ranking.precision_at(5);
-            let (low, high) = precision_at_bounds(&scored, 5);
-            assert!((low - found).abs() < 1e-12 && (high - found).abs() < 1e-12, "{}", set.name);
+            let found = at_bounds(&scored, 5);
+            for (bounds, value) in [
+                (found.precision, ranking.precision_at(5)),
+                (found.recall, ranking.recall_at(5)),
+                (found.f1, ranking.f1_at(5)),
+            ] {
+                assert!(bounds.iter().all(|bound| (bound - value).abs() < 1e-12), "{}", set.name);
+            }
         }
     }
     assert!(checked >= 4 || golden().is_none());
