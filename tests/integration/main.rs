@@ -5,9 +5,12 @@
 
 mod command_line;
 mod crashes;
+mod curves;
 mod exchange;
 mod pipeline;
 mod predict;
 mod rules;
+#[cfg(feature = "remote")]
+mod shared;
 mod sweeps;
 mod world;

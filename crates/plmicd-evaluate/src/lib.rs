@@ -139,6 +139,17 @@ pub fn rule_of(thresholds: &Thresholds) -> Rule {
     }
 }
 
+/// The metrics that are reported as figures of the run.
+const HEADLINE: [&str; 7] = [
+    "micro_f1",
+    "macro_f1_caml",
+    "micro_auc",
+    "macro_auc",
+    "precision_at_5",
+    "precision_at_8",
+    "precision_at_15",
+];
+
 fn report_progress(context: &StageContext<'_>, split: Split, metrics: &BTreeMap<String, f64>) {
     let shown = [("micro F1", "micro_f1"), ("macro F1 (CAML)", "macro_f1_caml"), ("micro AUC", "micro_auc")];
     let shown: Vec<String> = shown
@@ -146,6 +157,11 @@ fn report_progress(context: &StageContext<'_>, split: Split, metrics: &BTreeMap<
         .filter_map(|(title, name)| Some(format!("{title} {:.4}", metrics.get(*name)?)))
         .collect();
     context.note(format!("{split}: {}", shown.join(", ")));
+    // Beside the settings of the training in a run's TensorBoard.
+    let values: Vec<(String, f64)> =
+        HEADLINE.iter().filter_map(|name| Some((format!("{split}_{name}"), *metrics.get(*name)?))).collect();
+    let values: Vec<(&str, f64)> = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    context.metrics(0, &values);
 }
 
 fn reading(error: DataError) -> StageError {

@@ -8,7 +8,7 @@
 //! | running: one node, a whole pipeline | [`run_node`], [`execute`], [`resources`] |
 //! | a plan as jobs of a cluster | [`cluster`] |
 //! | many variants as one pipeline | [`sweep`] |
-//! | what is kept of a run | [`run_record`], [`history`] |
+//! | what is kept of a run | [`run_record`], [`history`], [`tensorboard`] |
 
 pub mod cluster;
 pub mod diagnostic;
@@ -27,6 +27,7 @@ pub mod run_record;
 pub mod source;
 pub mod stage;
 pub mod sweep;
+pub mod tensorboard;
 pub mod tree;
 
 pub use event::{Event, EventRecord, EventSink, NoEvents};

@@ -121,7 +121,8 @@ impl Pipeline {
         chosen
     }
 
-    /// Everything that was resolved, as one JSON value (run records, `config show --format json`).
+    /// Everything that was resolved, as one JSON value (run records, `config show --format json`): of a stage's `config`,
+    /// `settings` are the fields that differ from the defaults.
     pub fn resolved(&self) -> Value {
         let sources: serde_json::Map<String, Value> = self
             .sources
@@ -143,7 +144,8 @@ impl Pipeline {
                     .map(|(slot, wire)| (slot.clone(), Value::String(wire.to_string())))
                     .collect();
                 let mut value = serde_json::json!({
-                    "stage": node.stage, "inputs": inputs, "config": node.config.full, "runtime": node.runtime,
+                    "stage": node.stage, "inputs": inputs, "config": node.config.full,
+                    "settings": node.config.hashed, "runtime": node.runtime,
                 });
                 if let Some(preset) = &node.preset {
                     value["preset"] = Value::String(preset.clone());

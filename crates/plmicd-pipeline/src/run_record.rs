@@ -1,4 +1,4 @@
-//! Records of runs: `runs/<run-id>/` with `run.json`, `events.jsonl` and `logs/`.
+//! Records of runs: `runs/<run-id>/` with `run.json`, `events.jsonl`, `logs/` and `tensorboard/`.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::event::{Event, EventRecord};
 use crate::fingerprint::Reason;
+use crate::tensorboard::EventFile;
 
 /// What became of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +79,8 @@ pub struct RunRecord {
 pub struct RunFolder {
     dir: Utf8PathBuf,
     events: std::fs::File,
+    /// Of the nodes that have reported figures.
+    curves: BTreeMap<String, EventFile>,
     /// The record as it stands.
     pub record: RunRecord,
 }
@@ -99,7 +102,7 @@ impl RunFolder {
         record.id = dir.file_name().unwrap_or(&stamp).to_owned();
         make_private_dir(&dir.join("logs"))?;
         let events = private_file(&dir.join("events.jsonl"))?;
-        let folder = Self { dir, events, record };
+        let folder = Self { dir, events, curves: BTreeMap::new(), record };
         folder.save()?;
         Ok(folder)
     }
@@ -114,11 +117,25 @@ impl RunFolder {
         private_file(&self.log_path(node))
     }
 
-    /// Appends an event.
+    /// Appends an event; figures also become curves for TensorBoard.
     pub fn event(&mut self, event: &EventRecord) -> std::io::Result<()> {
         let mut line = serde_json::to_string(event)?;
         line.push('\n');
-        self.events.write_all(line.as_bytes())
+        self.events.write_all(line.as_bytes())?;
+        let seconds = || {
+            let time = event.time.parse::<jiff::Timestamp>();
+            time.map_or(0.0, |time| time.duration_since(jiff::Timestamp::UNIX_EPOCH).as_secs_f64())
+        };
+        if matches!(event.event, Event::Metrics { .. }) && !self.curves.contains_key(&event.node) {
+            let file = EventFile::create(&self.dir, &self.record.resolved, &event.node, seconds())?;
+            self.curves.insert(event.node.clone(), file);
+        }
+        let Some(file) = self.curves.get_mut(&event.node) else { return Ok(()) };
+        file.event(&event.event, seconds())?;
+        if matches!(event.event, Event::Finished { .. } | Event::Failed { .. } | Event::Interrupted) {
+            self.curves.remove(&event.node);
+        }
+        Ok(())
     }
 
     /// Writes `run.json` anew: to a temporary name, then renamed.
@@ -140,7 +157,7 @@ impl RunFolder {
     }
 }
 
-fn private_file(path: &Utf8Path) -> std::io::Result<std::fs::File> {
+pub(crate) fn private_file(path: &Utf8Path) -> std::io::Result<std::fs::File> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut options = std::fs::OpenOptions::new();
     options.create(true).write(true).truncate(true).mode(0o600);
@@ -153,6 +170,13 @@ fn make_private_dir(path: &Utf8Path) -> std::io::Result<()> {
         std::io::ErrorKind::AlreadyExists => error,
         kind => std::io::Error::new(kind, format!("creating {path}: {error}")),
     })
+}
+
+/// A folder for private files, with those above it that are missing.
+pub(crate) fn make_private_dir_all(path: &Utf8Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| std::io::Error::new(error.kind(), format!("creating {path}: {error}")))
 }
 
 /// Ids of all runs, oldest first.

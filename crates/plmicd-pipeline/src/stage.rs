@@ -42,6 +42,11 @@ impl InputSpec {
         Self { name, kinds, required: true, many: true }
     }
 
+    /// A slot for any number of artifacts, none among them.
+    pub const fn any_number(name: &'static str, kinds: &'static [&'static str]) -> Self {
+        Self { name, kinds, required: false, many: true }
+    }
+
     /// The slot of the artifact `member` of a slot that takes many.
     pub fn member(&self, member: &str) -> String {
         format!("{}/{member}", self.name)
@@ -257,9 +262,11 @@ impl<'a> StageContext<'a> {
         self.events.send(Event::Progress { phase: phase.to_owned(), done, total, unit: unit.to_owned() });
     }
 
-    /// Reports figures at a training step or epoch (`loss`, `learning_rate`, `dev_micro_f1`).
+    /// Reports figures at a training step or epoch (`loss`, `learning_rate`, `dev_micro_f1`). Those that are not
+    /// finite are left out: JSON has no way to write them.
     pub fn metrics(&self, step: u64, values: &[(&str, f64)]) {
-        let values = values.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+        let finite = values.iter().filter(|(_, value)| value.is_finite());
+        let values = finite.map(|(name, value)| ((*name).to_owned(), *value)).collect();
         self.events.send(Event::Metrics { step, values });
     }
 

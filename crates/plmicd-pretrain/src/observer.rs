@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use plmicd_pipeline::StageContext;
-use plmicd_train::{DevRecord, EpochRecord, Observer, StepReport};
+use plmicd_train::{DevRecord, EpochRecord, Observer, StepRecord, StepReport};
 
 /// Passes on to a stage's context.
 pub(crate) struct ContextObserver<'a, 'b>(pub &'a StageContext<'b>);
@@ -15,16 +15,19 @@ impl Observer for ContextObserver<'_, '_> {
 
     fn step(&self, report: &StepReport) {
         self.0.progress("training", report.examples, Some(report.total_examples), "sequences");
-        let record = &report.record;
-        self.0.metrics(
-            record.step,
-            &[
-                ("loss", record.loss),
-                ("learning_rate", record.learning_rate),
-                ("gradient_norm", record.gradient_norm),
-                ("epoch", f64::from(report.epoch)),
-            ],
-        );
+        self.update(&report.record, report.epoch);
+    }
+
+    fn resumed(&self, steps: &[StepRecord], epochs: &[EpochRecord], midway: &[DevRecord]) {
+        // The curves of this run are to be whole.
+        for record in steps {
+            let before = epochs.iter().filter(|epoch| epoch.step < record.step).count();
+            self.update(record, before as u32 + 1);
+        }
+        midway.iter().for_each(|record| self.report(record.step, &record.dev, &[]));
+        epochs
+            .iter()
+            .for_each(|record| self.report(record.step, &record.dev, &[("train_loss", record.train_loss)]));
     }
 
     fn evaluating(&self, done: u64, total: u64) {
@@ -56,6 +59,19 @@ impl Observer for ContextObserver<'_, '_> {
 }
 
 impl ContextObserver<'_, '_> {
+    /// The figures of one update.
+    fn update(&self, record: &StepRecord, epoch: u32) {
+        self.0.metrics(
+            record.step,
+            &[
+                ("loss", record.loss),
+                ("learning_rate", record.learning_rate),
+                ("gradient_norm", record.gradient_norm),
+                ("epoch", f64::from(epoch)),
+            ],
+        );
+    }
+
     /// Dev figures under `dev_` names, and others.
     fn report(&self, step: u64, dev: &BTreeMap<String, f64>, others: &[(&str, f64)]) {
         let names: Vec<(String, f64)> =

@@ -34,6 +34,9 @@ pub trait Observer {
     /// After every evaluation inside an epoch.
     fn midway(&self, _record: &DevRecord) {}
 
+    /// Once, where a run goes on from a checkpoint: what it holds of the part before.
+    fn resumed(&self, _steps: &[StepRecord], _epochs: &[EpochRecord], _midway: &[DevRecord]) {}
+
     /// Something the user should know, without stopping.
     fn warn(&self, message: &str);
 

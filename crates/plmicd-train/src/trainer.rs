@@ -177,6 +177,7 @@ impl<'a> Run<'a> {
             self.total_steps,
             self.progress.epoch + 1
         ));
+        self.observer.resumed(self.history.records(), &self.progress.epochs, &self.progress.midway);
         Ok(())
     }
 
