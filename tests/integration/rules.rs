@@ -123,7 +123,8 @@ fn only_the_torch_crate_has_unsafe_code_and_libraries_do_not_print_or_ask_around
 fn every_pipeline_file_is_without_mistakes() {
     let world = World::new();
     let mut count = 0;
-    let folders = ["pipelines", "pipelines/sweeps"].map(|name| repository().join(name));
+    let folders =
+        ["pipelines", "pipelines/sweeps", "pipelines/sweeps/demo"].map(|name| repository().join(name));
     for entry in folders.iter().flat_map(|folder| std::fs::read_dir(folder).expect("a folder")) {
         let path = entry.expect("an entry").path();
         if path.extension().is_some_and(|end| end == "toml") {

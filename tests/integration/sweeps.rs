@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::world::{TINY, World};
+use crate::world::{TINY, World, repository};
 
 /// Two lengths, two seeds; everything up to the tokens is shared.
 const SWEEP: &str = r#"schema = 1
@@ -65,6 +65,34 @@ fn a_sweep_shares_what_its_cells_have_in_common() {
     world
         .ok(&["plan", "sweep.toml", "--set", "sweep.seeds=[1,2,3]"])
         .says(&["25 of 36 cached", "one after the other, from past runs"]);
+}
+
+#[test]
+fn a_table_of_the_paper_is_one_command() {
+    let world = World::new();
+    let file = repository().join("pipelines/sweeps/demo/table-9.toml");
+    let file = file.to_str().expect("UTF-8");
+    // The same sweep on few short notes, with one seed.
+    let small = [
+        "sweep.seeds=[1]",
+        "runtime.device=\"cpu\"",
+        "stages.synth.config.admissions=60",
+        "stages.synth.config.codes=12",
+        "stages.synth.config.mean_words=60",
+        "stages.synth.config.max_words=120",
+        "stages.vocabulary.config.size=400",
+        "stages.pretrain.config.epochs=1",
+        "stages.finetune.config.epochs=1",
+        "stages.evaluate.config.resamples=0",
+    ];
+    let sets: Vec<&str> = small.iter().flat_map(|value| ["--set", value]).collect();
+    let run = ["run", file, "--jobs", "2", "--until", "sweep-report"];
+    world.ok(&[&run[..], &sets].concat()).prints(&["1,024 tokens, segments of 128", "report: "]);
+    let csv = world.ok(&["show", "last", "--format", "csv"]).stdout;
+    assert_eq!(csv.lines().count(), 1 + 5 * 4, "{csv}");
+    for variant in ["base", "len256", "len512", "seg32", "seg64"] {
+        assert!(csv.contains(&format!("\n{variant},micro_f1,1,0.")), "{variant}: {csv}");
+    }
 }
 
 /// Stands in for Slurm: each task runs at once, one after the other.

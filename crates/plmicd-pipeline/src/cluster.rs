@@ -151,9 +151,9 @@ fn script(pipeline: &Pipeline, group: &Group<'_>, file: &str, call: &Call) -> St
          set -u\n\
          node=$(sed -n \"$((SLURM_ARRAY_TASK_ID + 1))p\" {nodes})\n\
          cd {workdir}\n\
+         trap 'kill -USR1 $! 2>/dev/null' USR1 TERM\n\
          {call} --only \"$node\" &\n\
          child=$!\n\
-         trap 'kill -USR1 $child' USR1 TERM\n\
          # A signal ends `wait` before the child has ended.\n\
          while :; do wait $child; status=$?; kill -0 $child 2>/dev/null || break; done\n\
          if [ $status -eq {EXIT_INTERRUPTED} ]; then\n\

@@ -35,7 +35,7 @@ use plmicd_pipeline::{ConfigIssue, InputSpec, Stage, StageContext, StageError};
 pub use config::ReportConfig;
 pub use headline::{Headline, HeadlineColumn, HeadlineRow};
 pub use provenance::{MadeBy, Provenance, Setting, with_provenance};
-pub use sweep::{SweepReport, SweepReportConfig, SweepRow};
+pub use sweep::{PublishedRow, SweepReport, SweepReportConfig, SweepRow};
 
 /// The stage.
 #[derive(Clone, Copy, Debug)]

@@ -21,6 +21,8 @@ pub struct SweepReportConfig {
     pub baseline: String,
     /// The rows in the order of the table; variants that are not listed follow.
     pub rows: Vec<SweepRow>,
+    /// Published systems that the sweep does not train; they follow the rows.
+    pub others: Vec<PublishedRow>,
     /// Where the published figures stand.
     pub published_source: String,
     /// Trials of the randomisation test; 0 for none.
@@ -43,6 +45,16 @@ pub struct SweepRow {
     pub published: BTreeMap<String, f64>,
 }
 
+/// A published system.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PublishedRow {
+    /// Its name.
+    pub title: String,
+    /// Its figures, in percent, by metric.
+    pub published: BTreeMap<String, f64>,
+}
+
 impl Default for SweepReportConfig {
     fn default() -> Self {
         let metrics = [
@@ -60,6 +72,7 @@ impl Default for SweepReportConfig {
             metrics: metrics.map(str::to_owned).to_vec(),
             baseline: "base".to_owned(),
             rows: Vec::new(),
+            others: Vec::new(),
             published_source: String::new(),
             trials: 1000,
             seed: 1,
@@ -101,10 +114,16 @@ impl SweepReportConfig {
                 let message = format!("variant `{}` has a row already", row.variant);
                 issues.push(ConfigIssue::new(format!("rows.{at}.variant"), message));
             }
-            for (metric, value) in &row.published {
+        }
+        let rows = self.rows.iter().enumerate().map(|(at, row)| (format!("rows.{at}"), &row.published));
+        let others = self.others.iter().enumerate().map(|(at, row)| (format!("others.{at}"), &row.published));
+        for (path, published) in rows.chain(others) {
+            for (metric, value) in published {
+                let path = format!("{path}.published.{metric}");
                 if !(0.0..=100.0).contains(value) {
-                    let path = format!("rows.{at}.published.{metric}");
                     issues.push(ConfigIssue::new(path, "expected percent, from 0 to 100"));
+                } else if !self.metrics.contains(metric) {
+                    issues.push(ConfigIssue::new(path, "`metrics` has no such column"));
                 }
             }
         }
@@ -157,8 +176,15 @@ mod tests {
             trials: 7,
             ..SweepReportConfig::default()
         };
+        let published = |metric: &str| BTreeMap::from([(metric.to_owned(), 50.0)]);
+        let others =
+            ["micro_f1", "micro_f2"].map(|m| PublishedRow { title: "x".to_owned(), published: published(m) });
+        let config = SweepReportConfig { others: others.to_vec(), ..config };
         let paths: Vec<String> = config.issues(&cells).into_iter().map(|issue| issue.path).collect();
-        assert_eq!(paths, ["rows.1.variant", "baseline", "trials", "rows.2.variant"]);
+        assert_eq!(
+            paths,
+            ["rows.1.variant", "baseline", "trials", "rows.2.variant", "others.1.published.micro_f2"]
+        );
         assert!(SweepReportConfig::default().issues(&cells).is_empty());
     }
 }

@@ -15,12 +15,15 @@ mod table;
 use plmicd_data::{kind, write_json};
 use plmicd_pipeline::{ConfigIssue, InputSpec, Stage, StageContext, StageError};
 
-pub use config::{SweepReportConfig, SweepRow};
+pub use config::{PublishedRow, SweepReportConfig, SweepRow};
 
 use crate::file;
 
 /// The input that takes the evaluation of every cell, under the cell's name.
 const INPUT: &str = "evaluations";
+
+/// The input that may take the token shards of every cell: then the table shows how far words are broken up.
+const SHARDS: &str = "shards";
 
 /// The stage.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +39,10 @@ impl Stage for SweepReport {
     const SUMMARY: &'static str = "write the report of a sweep: variants side by side, over seeds";
 
     fn inputs() -> &'static [InputSpec] {
-        const INPUTS: &[InputSpec] = &[InputSpec::many(INPUT, &[kind::EVALUATION])];
+        const INPUTS: &[InputSpec] = &[
+            InputSpec::many(INPUT, &[kind::EVALUATION]),
+            InputSpec::any_number(SHARDS, &[kind::TOKEN_SHARDS]),
+        ];
         INPUTS
     }
 

@@ -24,6 +24,7 @@ pub(crate) fn render(
 ) -> Result<String, StageError> {
     let inputs: Vec<[String; 3]> = context
         .inputs_of(super::INPUT)
+        .chain(context.inputs_of(super::SHARDS))
         .map(|(member, input)| [member.to_owned(), input.kind.clone(), input.digest.to_string()])
         .collect();
     let remarks: Vec<String> = results
@@ -104,7 +105,7 @@ fn differences(summary: &Summary) -> Vec<Figure> {
         }
         let bars = json!({
             "type": "bar", "orientation": "h", "y": titles, "x": values,
-            "error_x": {"type": "data", "array": errors, "visible": errors.iter().any(|error| *error > 0.0)},
+            "error_x": {"type": "data", "color": "#888", "array": errors, "visible": errors.iter().any(|error| *error > 0.0)},
         });
         let layout = json!({
             "xaxis": {"title": {"text": "points of percent"}, "zeroline": true},

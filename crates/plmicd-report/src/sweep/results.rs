@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use plmicd_data::{DataError, Evaluation, LabelSpace, NoteOutcomes, Split};
+use plmicd_data::{DataError, Evaluation, LabelSpace, NoteOutcomes, Split, TokenStats};
 use plmicd_metrics::{NoteTable, compare_replicates, mean_and_deviation};
 use plmicd_pipeline::{BadInput, Input, StageContext, StageError};
 
@@ -37,6 +37,8 @@ pub(crate) struct Variant {
     pub p_values: BTreeMap<String, f64>,
     /// Why it is not compared with the baseline.
     pub not_compared: Option<String>,
+    /// Mean tokens that a word of the notes is broken into, where the sweep gives its token shards.
+    pub fragmentation: Option<f64>,
 }
 
 impl Variant {
@@ -67,6 +69,7 @@ impl Results {
                 cells: Vec::new(),
                 p_values: BTreeMap::new(),
                 not_compared: None,
+                fragmentation: None,
             })
             .collect();
         for (member, input) in context.inputs_of(super::INPUT) {
@@ -81,7 +84,15 @@ impl Results {
                     cells: vec![cell],
                     p_values: BTreeMap::new(),
                     not_compared: None,
+                    fragmentation: None,
                 }),
+            }
+        }
+        for (member, input) in context.inputs_of(super::SHARDS) {
+            let (name, _) = variant_and_seed(member);
+            if let Some(variant) = variants.iter_mut().find(|variant| variant.name == name) {
+                let stats = TokenStats::read(&input.file(TokenStats::FILE)).map_err(reading)?;
+                variant.fragmentation = stats.splits.get(&config.split).map(|split| split.fragmentation);
             }
         }
         // The check of the settings has found rows without cells, where the cells were known.

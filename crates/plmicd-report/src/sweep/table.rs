@@ -1,10 +1,12 @@
 //! The table of a sweep in the forms that people need.
 
+use std::collections::BTreeMap;
+
 use plmicd_data::Split;
 use plmicd_pipeline::StageError;
 use serde::Serialize;
 
-use super::config::SweepReportConfig;
+use super::config::{PublishedRow, SweepReportConfig};
 use super::results::{Results, Variant};
 use crate::data_set::{Row, Table};
 use crate::headline::metric_title;
@@ -22,6 +24,16 @@ pub(crate) struct Summary {
     /// The variant that the others are compared with.
     pub baseline: Option<String>,
     pub variants: Vec<SummaryRow>,
+    /// Published systems that were not trained.
+    pub others: Vec<OtherRow>,
+}
+
+/// A published system.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct OtherRow {
+    pub title: String,
+    /// Shares, one for each metric.
+    pub published: Vec<Option<f64>>,
 }
 
 /// One variant.
@@ -35,6 +47,8 @@ pub(crate) struct SummaryRow {
     pub values: Vec<Option<SummaryValue>>,
     /// Published figures as shares, one for each metric.
     pub published: Vec<Option<f64>>,
+    /// Tokens that a word of the notes is broken into.
+    pub fragmentation: Option<f64>,
 }
 
 /// One metric of one variant.
@@ -74,11 +88,12 @@ impl Summary {
             title: variant.title.clone(),
             seeds: variant.cells.len(),
             values: config.metrics.iter().map(|metric| value(variant, metric)).collect(),
-            published: config
-                .metrics
-                .iter()
-                .map(|metric| Some(variant.published.get(metric)? / 100.0))
-                .collect(),
+            published: shares(config, &variant.published),
+            fragmentation: variant.fragmentation,
+        };
+        let other = |row: &PublishedRow| OtherRow {
+            title: row.title.clone(),
+            published: shares(config, &row.published),
         };
         Ok(Self {
             schema: 1,
@@ -87,20 +102,52 @@ impl Summary {
             metrics: config.metrics.clone(),
             baseline: results.baseline.map(|at| results.variants[at].name.clone()),
             variants: results.variants.iter().map(row).collect(),
+            others: config.others.iter().map(other).collect(),
         })
     }
 
+    fn fragmented(&self) -> bool {
+        self.variants.iter().any(|row| row.fragmentation.is_some())
+    }
+
     fn columns(&self) -> Vec<String> {
-        self.metrics.iter().map(|name| metric_title(name)).collect()
+        let fragmentation = self.fragmented().then(|| "Tokens per word".to_owned());
+        fragmentation.into_iter().chain(self.metrics.iter().map(|name| metric_title(name))).collect()
+    }
+
+    /// The cells of a row.
+    fn cells(&self, row: &SummaryRow) -> Vec<String> {
+        let ratio = row.fragmentation.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}"));
+        let ratio = self.fragmented().then_some(ratio);
+        ratio.into_iter().chain(row.values.iter().map(|value| shown(*value, " ± "))).collect()
     }
 
     /// For the page.
     pub fn table(&self) -> Table {
-        let rows = self.variants.iter().map(|row| Row {
-            title: row.title.clone(),
-            cells: row.values.iter().map(|value| shown(*value, " ± ")).collect(),
-        });
+        let rows = self.variants.iter().map(|row| Row { title: row.title.clone(), cells: self.cells(row) });
         Table { caption: self.title.clone(), columns: self.columns(), rows: rows.collect() }
+    }
+
+    /// Ours row by row, each with its published figures below it where there are any, then the systems that were not
+    /// trained: title and cells.
+    fn lines(&self) -> Vec<(String, Vec<String>)> {
+        let ratio = self.fragmented().then(|| "–".to_owned());
+        let published = |title: String, values: &[Option<f64>]| {
+            let percent =
+                |value: &Option<f64>| value.map_or_else(|| "–".to_owned(), |v| format!("{:.1}", 100.0 * v));
+            (title, ratio.iter().cloned().chain(values.iter().map(percent)).collect())
+        };
+        let mut lines = Vec::new();
+        for row in &self.variants {
+            lines.push((row.title.clone(), self.cells(row)));
+            if row.published.iter().any(Option::is_some) {
+                lines.push(published(format!("{}, published", row.title), &row.published));
+            }
+        }
+        lines.extend(
+            self.others.iter().map(|row| published(format!("{}, published", row.title), &row.published)),
+        );
+        lines
     }
 
     /// Published figures, and how far ours are above them.
@@ -112,17 +159,17 @@ impl Summary {
             (Some(published), None) => format!("{:.1}", 100.0 * published),
             (None, _) => "–".to_owned(),
         };
-        let rows: Vec<Row> = self
-            .variants
-            .iter()
-            .filter(|row| row.published.iter().any(Option::is_some))
-            .map(|row| Row {
-                title: row.title.clone(),
-                cells: row.published.iter().zip(&row.values).map(cell).collect(),
-            })
-            .collect();
+        let ours = self.variants.iter().filter(|row| row.published.iter().any(Option::is_some)).map(|row| {
+            Row { title: row.title.clone(), cells: row.published.iter().zip(&row.values).map(cell).collect() }
+        });
+        let others = self.others.iter().map(|row| Row {
+            title: row.title.clone(),
+            cells: row.published.iter().map(|value| cell((value, &None))).collect(),
+        });
+        let rows: Vec<Row> = ours.chain(others).collect();
         let caption = "Published figures, and in brackets how far ours are above them".to_owned();
-        (!rows.is_empty()).then(|| Table { caption, columns: self.columns(), rows })
+        let columns = self.metrics.iter().map(|name| metric_title(name)).collect();
+        (!rows.is_empty()).then(|| Table { caption, columns, rows })
     }
 
     pub fn markdown(&self) -> String {
@@ -133,10 +180,9 @@ impl Summary {
             titles.join(" | "),
             "---:|".repeat(titles.len())
         ));
-        for row in &self.variants {
-            let cells: Vec<String> =
-                row.values.iter().map(|value| shown(*value, " ± ").replace('*', "\\*")).collect();
-            text.push_str(&format!("| {} | {} |\n", markdown_cell(&row.title), cells.join(" | ")));
+        for (title, cells) in self.lines() {
+            let cells: Vec<String> = cells.iter().map(|cell| cell.replace('*', "\\*")).collect();
+            text.push_str(&format!("| {} | {} |\n", markdown_cell(&title), cells.join(" | ")));
         }
         text
     }
@@ -144,10 +190,8 @@ impl Summary {
     pub fn plain(&self) -> String {
         let mut lines = vec![vec!["variant".to_owned()]];
         lines[0].extend(self.columns());
-        for row in &self.variants {
-            let mut line = vec![row.title.clone()];
-            line.extend(row.values.iter().map(|value| shown(*value, " ± ")));
-            lines.push(line);
+        for (title, cells) in self.lines() {
+            lines.push(std::iter::once(title).chain(cells).collect());
         }
         aligned(&lines)
     }
@@ -177,17 +221,19 @@ impl Summary {
         let mut text = format!("% {}, percentages on {}\n", latex_cell(&self.title), self.split);
         text.push_str(&format!("\\begin{{tabular}}{{l{}}}\n\\hline\n", "r".repeat(columns.len())));
         text.push_str(&format!("Variant & {} \\\\\n\\hline\n", columns.join(" & ")));
-        for row in &self.variants {
-            let cells: Vec<String> = row
-                .values
-                .iter()
-                .map(|value| shown(*value, " $\\pm$ ").replace('–', "--").replace('*', "$^*$"))
-                .collect();
-            text.push_str(&format!("{} & {} \\\\\n", latex_cell(&row.title), cells.join(" & ")));
+        for (title, cells) in self.lines() {
+            let latex = |cell: &String| cell.replace('±', "$\\pm$").replace('–', "--").replace('*', "$^*$");
+            let cells: Vec<String> = cells.iter().map(latex).collect();
+            text.push_str(&format!("{} & {} \\\\\n", latex_cell(&title), cells.join(" & ")));
         }
         text.push_str("\\hline\n\\end{tabular}\n");
         text
     }
+}
+
+/// Published percentages as shares, one for each metric.
+fn shares(config: &SweepReportConfig, published: &BTreeMap<String, f64>) -> Vec<Option<f64>> {
+    config.metrics.iter().map(|metric| Some(published.get(metric)? / 100.0)).collect()
 }
 
 /// `59.8 ± 0.2 *`: percent; one star for p < 0.05, two for p < 0.01.
@@ -208,6 +254,42 @@ fn shown(value: Option<SummaryValue>, between: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn published_figures_stand_below_ours() {
+        let value = |mean| Some(SummaryValue { mean, deviation: None, p: None });
+        let row = |title: &str, fragmentation, published| SummaryRow {
+            variant: title.to_lowercase(),
+            title: title.to_owned(),
+            seeds: 1,
+            values: vec![value(0.5), None],
+            published,
+            fragmentation,
+        };
+        let summary = Summary {
+            schema: 1,
+            title: "Encoders".to_owned(),
+            split: Split::Test,
+            metrics: ["micro_f1", "macro_auc"].map(str::to_owned).to_vec(),
+            baseline: None,
+            variants: vec![
+                row("BioBERT", Some(1.234), vec![Some(0.579), None]),
+                row("Ours", None, vec![None, None]),
+            ],
+            others: vec![OtherRow { title: "RAC".to_owned(), published: vec![None, Some(0.948)] }],
+        };
+        let expected = "# Encoders\n\nPercentages on test.\n\n\
+            | Variant | Tokens per word | Micro F1 | Macro AUC |\n|---|---:|---:|---:|\n\
+            | BioBERT | 1.23 | 50.0 | – |\n\
+            | BioBERT, published | – | 57.9 | – |\n\
+            | Ours | – | 50.0 | – |\n\
+            | RAC, published | – | – | 94.8 |\n";
+        assert_eq!(summary.markdown(), expected);
+        assert!(summary.latex().contains("RAC, published & -- & -- & 94.8"), "{}", summary.latex());
+        let published = summary.published().expect("a table");
+        assert_eq!(published.rows[0].cells, ["57.9 (-7.9)", "–"]);
+        assert_eq!(published.rows[1].cells, ["–", "94.8"]);
+    }
 
     #[test]
     fn values_show_spread_and_significance() {
