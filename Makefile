@@ -9,6 +9,8 @@ STORE    ?= artifacts
 BENCH    := artifacts/bench
 ADMISSIONS ?= 20000
 ARGS     ?=
+# Such as `remote`, for stores shared between machines.
+FEATURES ?=
 CARGO    ?= cargo
 PYTHON   ?= python3
 PLMICD   := $(or $(CARGO_TARGET_DIR),target)/release/plmicd
@@ -28,7 +30,7 @@ help: ## Show this list.
 setup: ## Fetch libtorch into .libtorch/ (or link the one LIBTORCH names).
 	@LIBTORCH_USE_PYTORCH=$(USE_PYTORCH) $(PYTHON) scripts/setup_libtorch.py
 build: setup ## Build the plmicd program.
-	@$(CARGO) build --release --locked --package plmicd
+	@$(CARGO) build --release --locked --package plmicd --features "$(FEATURES)"
 build-data: ## Build without libtorch: the data stages, the metrics and the store.
 	@$(CARGO) build --release --locked --package plmicd --no-default-features
 encoder: ## Fetch the pretrained encoder of pipelines/codiesp.toml.
@@ -76,10 +78,10 @@ verify: build ## Read every artifact again and compare its digest.
 
 .PHONY: test lint format bench-evaluate bench-preprocess bench-tokenize
 test: setup ## Run all tests that need no GPU.
-	@$(CARGO) test --workspace --locked
+	@$(CARGO) test --workspace --locked --features plmicd/remote
 lint: setup ## Check formatting and lints.
 	@$(CARGO) fmt --all --check
-	@$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	@$(CARGO) clippy --workspace --all-targets --locked --features plmicd/remote -- -D warnings
 bench-evaluate: ## Time thresholds and metrics at the size of MIMIC-III's test set.
 	@$(CARGO) run --release --locked --package plmicd-metrics --example full_size
 bench-preprocess: build ## Time preprocessing beside a plain loop, on ADMISSIONS synthetic admissions.

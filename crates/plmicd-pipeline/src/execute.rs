@@ -16,12 +16,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use plmicd_artifact::{Digest, Store, StoreError};
 
-use crate::event::{Event, EventRecord};
+use crate::event::{Event, EventRecord, EventSink};
 use crate::fingerprint::Reason;
 use crate::pipeline::Pipeline;
 use crate::plan::{Decision, Plan, PlanError, Planned, Selection, plan};
 use crate::registry::Registry;
 use crate::resources::{Capacity, Slots};
+use crate::run_node::{self, NodeError};
 use crate::run_record::{NodeRecord, Outcome, RunFolder};
 use crate::source::Sources;
 use crate::stage::Interrupt;
@@ -128,6 +129,9 @@ pub fn execute(
         executor.note_hits(pipeline, store, &current)?;
         let stopping = interrupt.is_raised() || (executor.failed && !options.keep_going);
         if !stopping {
+            if executor.fetch(pipeline, &current, store, interrupt)? {
+                continue;
+            }
             executor.start_ready(pipeline, &current, options.jobs)?;
         }
         if executor.running.is_empty() {
@@ -175,10 +179,65 @@ impl Executor<'_> {
         Ok(())
     }
 
+    /// Fetches from the store's mirror what is needed now; whether there was anything, so that the plan is another one.
+    fn fetch(
+        &mut self,
+        pipeline: &Pipeline,
+        plan: &Plan,
+        store: &Store,
+        interrupt: &Interrupt,
+    ) -> Result<bool, ExecuteError> {
+        let wanted = plan.to_fetch(pipeline);
+        for (planned, record) in &wanted {
+            let events = Collected::new(&planned.node);
+            // A file that is coming over is drawn as it comes.
+            let fetched = std::thread::scope(|scope| {
+                let fetching = scope.spawn(|| run_node::fetch(record, store, &events, interrupt));
+                while !fetching.is_finished() {
+                    std::thread::sleep(Duration::from_millis(50));
+                    events.take().iter().for_each(|record| self.observer.event(record));
+                }
+                fetching.join()
+            });
+            events.take().iter().for_each(|record| self.observer.event(record));
+            match fetched {
+                Ok(Ok(true)) => {
+                    let latest =
+                        store.set_latest(&pipeline.name, &planned.node, &record.kind, record.artifact);
+                    latest.map_err(PlanError::Store)?;
+                }
+                // Planned again it has to run.
+                Ok(Ok(false)) => {}
+                Ok(Err(NodeError::Interrupted)) => return Ok(false),
+                Ok(Err(NodeError::Store(error))) => return Err(PlanError::Store(error).into()),
+                Ok(Err(error)) => {
+                    return Err(io("fetching from the shared store")(std::io::Error::other(error)));
+                }
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        Ok(!wanted.is_empty())
+    }
+
     /// Records what was never started.
     fn note_rest(&mut self, plan: &Plan) -> Result<(), ExecuteError> {
         for planned in &plan.nodes {
             if self.ended.contains(&planned.node) {
+                continue;
+            }
+            if let Decision::Remote(record) = &planned.decision {
+                // Nothing here needed it.
+                let artifact = Some((record.kind.clone(), record.artifact));
+                let entry = NodeRecord {
+                    stage: planned.stage.clone(),
+                    key: planned.key,
+                    reasons: Vec::new(),
+                    outcome: Outcome::Cached,
+                    artifact,
+                    seconds: 0.0,
+                    error: None,
+                };
+                self.end(&planned.node, entry)?;
                 continue;
             }
             let error = match &planned.decision {
@@ -349,9 +408,37 @@ impl Drop for Executor<'_> {
     }
 }
 
+/// The events of something that goes on in a thread, to be taken from another one.
+struct Collected {
+    node: String,
+    events: std::sync::Mutex<Vec<EventRecord>>,
+}
+
+impl Collected {
+    fn new(node: &str) -> Self {
+        Self { node: node.to_owned(), events: Default::default() }
+    }
+
+    fn take(&self) -> Vec<EventRecord> {
+        std::mem::take(&mut *self.events.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+}
+
+impl EventSink for Collected {
+    fn send(&self, event: Event) {
+        let record = EventRecord { time: jiff::Timestamp::now().to_string(), node: self.node.clone(), event };
+        let mut events = self.events.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        // Of how far it is only the last matters.
+        if matches!(record.event, Event::Progress { .. }) {
+            events.retain(|earlier| !matches!(earlier.event, Event::Progress { .. }));
+        }
+        events.push(record);
+    }
+}
+
 fn reasons(planned: &Planned) -> Vec<Reason> {
     match &planned.decision {
         Decision::Run(reasons) | Decision::Pending(reasons) => reasons.clone(),
-        Decision::Hit(_) | Decision::Blocked(_) => Vec::new(),
+        Decision::Hit(_) | Decision::Remote(_) | Decision::Blocked(_) => Vec::new(),
     }
 }

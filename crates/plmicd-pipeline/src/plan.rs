@@ -17,6 +17,8 @@ use crate::stage::Input;
 pub enum Decision {
     /// Its output is in the store.
     Hit(Box<ActionRecord>),
+    /// The store's mirror has its output: it is fetched where something needs it.
+    Remote(Box<ActionRecord>),
     /// It has to run.
     Run(Vec<Reason>),
     /// What it reads from has to run first; whether it must run too depends on what that yields.
@@ -53,6 +55,22 @@ impl Plan {
     /// The node of this name.
     pub fn get(&self, node: &str) -> Option<&Planned> {
         self.nodes.iter().find(|planned| planned.node == node)
+    }
+
+    /// The nodes whose outputs are to be fetched from the store's mirror now: those that a node which can run reads
+    /// from, and those that no other node of the plan reads.
+    pub fn to_fetch<'p>(&'p self, pipeline: &Pipeline) -> Vec<(&'p Planned, &'p ActionRecord)> {
+        let read_by = |name: &str, runs_only: bool| {
+            self.nodes.iter().any(|reader| {
+                (!runs_only || matches!(reader.decision, Decision::Run(_)))
+                    && pipeline.node(&reader.node).is_some_and(|node| node.upstream().any(|up| up == name))
+            })
+        };
+        let remote = self.nodes.iter().filter_map(|planned| match &planned.decision {
+            Decision::Remote(record) => Some((planned, record.as_ref())),
+            _ => None,
+        });
+        remote.filter(|(planned, _)| read_by(&planned.node, true) || !read_by(&planned.node, false)).collect()
     }
 
     /// Whether nothing has to run.
@@ -168,7 +186,7 @@ fn plan_node(
                 Err(error) => blocked = Some(error.to_string()),
             },
             Wire::Node(name) => match before.get(name).map(|planned| &planned.decision) {
-                Some(Decision::Hit(record)) => {
+                Some(Decision::Hit(record) | Decision::Remote(record)) => {
                     inputs.insert(slot.clone(), stored_input(store, record));
                 }
                 Some(Decision::Blocked(_)) => {
@@ -205,6 +223,7 @@ fn plan_node(
     let decision = match store.lookup(&node.stage, key)? {
         _ if forced => Decision::Run(vec![Reason::Forced]),
         Lookup::Hit(record) => Decision::Hit(Box::new(record)),
+        Lookup::Remote(record) => Decision::Remote(Box::new(record)),
         Lookup::OutputMissing(_) => Decision::Run(vec![Reason::OutputMissing]),
         Lookup::OutputCorrupt { detail, .. } => Decision::Run(vec![Reason::OutputCorrupt { detail }]),
         Lookup::BadFormat { found } => {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use plmicd_artifact::{ActionLock, ActionRecord, Lookup, PendingAction, Store, StoreError};
+use plmicd_artifact::{ActionLock, ActionRecord, FetchError, Lookup, PendingAction, Store, StoreError};
 use serde_json::{Value, json};
 
 use crate::event::{Event, EventSink};
@@ -80,6 +80,10 @@ pub fn run_node(
             });
         }
         Decision::Blocked(why) => return Err(NodeError::Blocked(why.clone())),
+        // Whoever plans fetches first: see `fetch`.
+        Decision::Remote(record) => {
+            return Err(StoreError::Missing { artifact: record.artifact_ref() }.into());
+        }
     };
     let (Some(node), Some(key), Some(fingerprint)) =
         (pipeline.node(node_name), planned.key, planned.fingerprint.as_ref())
@@ -132,6 +136,34 @@ pub fn run_node(
     )?;
     store.remove_work_dir(&node.stage, key)?;
     finish(pipeline, planned, store, events, record, false)
+}
+
+/// Fetches the output of a planned node from the store's mirror. `false` where that failed, which is told in a warning:
+/// planned again, the node has to run.
+pub fn fetch(
+    record: &ActionRecord,
+    store: &Store,
+    events: &dyn EventSink,
+    interrupt: &Interrupt,
+) -> Result<bool, NodeError> {
+    let mut progress = |done: u64, total: u64| {
+        events.send(Event::Progress {
+            phase: "fetching from the shared store".to_owned(),
+            done,
+            total: Some(total),
+            unit: "bytes".to_owned(),
+        });
+        !interrupt.is_raised()
+    };
+    match store.fetch(record, &mut progress) {
+        Ok(()) => Ok(true),
+        Err(FetchError::Interrupted) => Err(NodeError::Interrupted),
+        Err(FetchError::Store(error)) => Err(error.into()),
+        Err(error @ FetchError::Failed { .. }) => {
+            events.send(Event::Warning { message: format!("{error}\nit is made here instead") });
+            Ok(false)
+        }
+    }
 }
 
 fn finish(

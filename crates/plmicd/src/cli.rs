@@ -20,6 +20,9 @@ pub struct Global {
     /// The artifact store.
     #[arg(long, global = true, value_name = "DIR", env = "PLMICD_STORE", default_value = "artifacts")]
     pub store: Utf8PathBuf,
+    /// A shared store that is asked for what the store lacks: s3://, gs://, az:// or a folder.
+    #[arg(long, global = true, value_name = "URL", env = "PLMICD_REMOTE", hide_env_values = true)]
+    pub remote: Option<String>,
     /// Colours.
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     pub color: When,
@@ -257,6 +260,33 @@ pub enum ArtifactCommand {
     Rm {
         /// Digest.
         artifact: String,
+    },
+    /// Put artifacts into the shared store (--remote), with the records that lead to them.
+    Push {
+        /// Digest (6 or more characters) or pin.
+        #[arg(required_unless_present_any = ["run", "all"])]
+        artifacts: Vec<String>,
+        /// All that a run made or used: its id, or `last`.
+        #[arg(long, value_name = "RUN", conflicts_with_all = ["artifacts", "all"])]
+        run: Option<String>,
+        /// Everything in the store.
+        #[arg(long, conflicts_with = "artifacts")]
+        all: bool,
+        /// Share what derives from data under a use agreement, too.
+        #[arg(long)]
+        allow_restricted: bool,
+        /// Also send files that are there already, in case they are damaged.
+        #[arg(long)]
+        again: bool,
+    },
+    /// Fetch artifacts from the shared store (--remote). A run does so by itself.
+    Pull {
+        /// Digest (6 or more characters).
+        #[arg(required_unless_present = "all")]
+        artifacts: Vec<String>,
+        /// Everything there.
+        #[arg(long, conflicts_with = "artifacts")]
+        all: bool,
     },
     /// Remove what no pin, no recent run and no live process needs.
     Gc {

@@ -8,7 +8,7 @@ use plmicd_artifact::Store;
 use plmicd_pipeline::execute::RunObserver;
 use plmicd_pipeline::pipeline::Pipeline;
 use plmicd_pipeline::plan::{Decision, Planned};
-use plmicd_pipeline::run_node::{NodeError, Provenance, run_node};
+use plmicd_pipeline::run_node::{self, NodeError, Provenance, run_node};
 use plmicd_pipeline::run_record::{NodeRecord, Outcome, RunFolder};
 use plmicd_pipeline::source::Sources;
 use plmicd_pipeline::{Event, EventRecord, EventSink, Interrupt};
@@ -49,6 +49,36 @@ impl EventSink for Sink {
             Channel::Human(progress) => progress.lock().unwrap_or_else(|e| e.into_inner()).event(&record),
         }
     }
+}
+
+/// Fetches what a node needs from the shared store; what could not be fetched is planned anew by the caller.
+pub fn fetch(
+    pipeline: &Pipeline,
+    node: &str,
+    wanted: &[(&Planned, &plmicd_artifact::ActionRecord)],
+    store: &Store,
+    world: &World<'_>,
+) -> Result<(), Failure> {
+    let terminal = world.terminal;
+    let log_seconds = pipeline.node(node).map_or(10, |n| n.runtime.log_seconds);
+    for (planned, record) in wanted {
+        let channel = if terminal.json {
+            Channel::Json
+        } else {
+            let names = std::iter::once(planned.node.as_str());
+            Channel::Human(Mutex::new(Progress::new(terminal, names, log_seconds)))
+        };
+        let sink = Sink { node: planned.node.clone(), channel, folder: None };
+        match run_node::fetch(record, store, &sink, &world.interrupt) {
+            Ok(_) => {}
+            Err(NodeError::Interrupted) => {
+                terminal.say(&format!("{node}: stopped; the same command goes on from here"));
+                return Err(Failure::silent(exit::INTERRUPTED));
+            }
+            Err(error) => return Err(Failure::new(exit::INTERNAL, chain(&error))),
+        }
+    }
+    Ok(())
 }
 
 /// Runs one planned node here. Gives the run's folder back.
@@ -130,7 +160,7 @@ fn node_record(
         key: planned.key,
         reasons: match &planned.decision {
             Decision::Run(reasons) | Decision::Pending(reasons) => reasons.clone(),
-            Decision::Hit(_) | Decision::Blocked(_) => Vec::new(),
+            Decision::Hit(_) | Decision::Remote(_) | Decision::Blocked(_) => Vec::new(),
         },
         outcome,
         artifact,

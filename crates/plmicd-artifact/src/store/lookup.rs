@@ -16,6 +16,8 @@ use crate::record::{ActionRecord, StoredRecord, parse_record};
 pub enum Lookup {
     /// The artifact is there: `artifact.json` is the one recorded, every file is present and has its size.
     Hit(ActionRecord),
+    /// The store has no artifact of it, but its mirror does: [`Store::fetch`] brings it.
+    Remote(ActionRecord),
     /// No action with this key has finished (or its record is damaged, which is logged).
     Never,
     /// It has finished, but its artifact was removed since (`gc`, `rm`, quarantine).
@@ -35,10 +37,27 @@ pub enum Lookup {
 }
 
 impl Store {
-    /// Looks a stage key up.
+    /// Looks a stage key up, and asks the mirror where the store has no sound artifact of it.
     ///
     /// Hold a [`Lease`](super::Lease) on the artifact while using it: a hit alone does not keep it from being collected.
     pub fn lookup(&self, stage: &str, key: Digest) -> Result<Lookup, StoreError> {
+        let own = self.lookup_here(stage, key)?;
+        if !matches!(own, Lookup::Hit(_))
+            && let Some(record) = self.mirror.as_ref().and_then(|mirror| mirror.find(stage, key))
+        {
+            // Another action may have brought the very artifact: then only the record is missing.
+            let artifact = record.artifact_ref();
+            if self.has_intact(&artifact)? {
+                self.record_all(&artifact, std::slice::from_ref(&record))?;
+                return Ok(Lookup::Hit(record));
+            }
+            return Ok(Lookup::Remote(record));
+        }
+        Ok(own)
+    }
+
+    /// Looks a stage key up in this store alone.
+    pub(super) fn lookup_here(&self, stage: &str, key: Digest) -> Result<Lookup, StoreError> {
         let record = match self.read_record(stage, key)? {
             None => return Ok(Lookup::Never),
             Some(StoredRecord::Damaged(what)) => {
@@ -66,6 +85,16 @@ impl Store {
                 Ok(Lookup::OutputCorrupt { record, detail })
             }
             None => Ok(Lookup::Hit(record)),
+        }
+    }
+
+    /// Whether the store has this artifact, with every file in its size.
+    pub(crate) fn has_intact(&self, artifact: &ArtifactRef) -> Result<bool, StoreError> {
+        let dir = self.object_dir_of(artifact);
+        let doing = || format!("checking artifact {artifact}");
+        match inspect::read_manifest(&dir, artifact).doing(doing)? {
+            Found::Manifest(manifest) => Ok(inspect::check_sizes(&dir, &manifest).doing(doing)?.is_empty()),
+            Found::Absent | Found::Foreign { .. } | Found::Damaged(_) => Ok(false),
         }
     }
 

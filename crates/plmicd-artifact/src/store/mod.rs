@@ -55,6 +55,7 @@
 //! says that the output was removed rather than never made.
 
 use std::io;
+use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -62,7 +63,9 @@ use crate::digest::Digest;
 use crate::error::{Doing, StoreError};
 use crate::fsops;
 use crate::manifest::ArtifactRef;
+use crate::mirror::{FetchError, Mirror, Progress};
 use crate::names::check_token;
+use crate::record::ActionRecord;
 
 mod gc;
 mod inspect;
@@ -93,15 +96,33 @@ pub use staging::Staging;
 pub use verify::{Problem, VerifyReport};
 
 /// An artifact store. Cheap to clone; clones and other processes may use the same folder at the same time.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Store {
     root: Utf8PathBuf,
+    /// What is asked where the store has nothing.
+    mirror: Option<Arc<dyn Mirror>>,
 }
 
 impl Store {
     /// The folder it lives in.
     pub fn root(&self) -> &Utf8Path {
         &self.root
+    }
+
+    /// The same store, which asks `mirror` where it has nothing itself.
+    pub fn with_mirror(self, mirror: Arc<dyn Mirror>) -> Self {
+        Self { mirror: Some(mirror), ..self }
+    }
+
+    /// Brings the artifact of a [`Lookup::Remote`] into the store.
+    ///
+    /// # Errors
+    /// [`FetchError`]; [looked up](Self::lookup) again, it is then no longer there, so that it is made anew.
+    pub fn fetch(&self, record: &ActionRecord, progress: &mut Progress<'_>) -> Result<(), FetchError> {
+        match &self.mirror {
+            Some(mirror) => mirror.fetch(self, record, progress),
+            None => Err(StoreError::Missing { artifact: record.artifact_ref() }.into()),
+        }
     }
 
     /// Where run records go.

@@ -40,7 +40,7 @@ impl Store {
         for folder in FOLDERS {
             fsops::create_dir_all(&root.join(folder)).doing(doing)?;
         }
-        let store = Self { root: root.to_owned() };
+        let store = Self { root: root.to_owned(), mirror: None };
         // Says now, and not in the middle of a run, that the store cannot be written to or locked.
         LockedFile::create(&store.temporary("write")).doing(doing)?;
         Ok(store)

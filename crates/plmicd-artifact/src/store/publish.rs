@@ -84,13 +84,59 @@ impl Store {
             fingerprint: pending.fingerprint,
             provenance: pending.provenance,
         };
-        let path = self.record_path(&record.stage, record.key);
-        create_synced_dir(&path)
-            .and_then(|()| self.write_atomic(&path, &record.to_bytes()))
-            .doing(|| format!("recording a finished action of stage `{}`", record.stage))?;
+        self.write_record(&record)?;
         observer(PublishStep::RecordVisible);
         drop(lock);
         Ok(record)
+    }
+
+    fn write_record(&self, record: &ActionRecord) -> Result<(), StoreError> {
+        let path = self.record_path(&record.stage, record.key);
+        create_synced_dir(&path)
+            .and_then(|()| self.write_atomic(&path, &record.to_bytes()))
+            .doing(|| format!("recording a finished action of stage `{}`", record.stage))
+    }
+
+    /// Turns a staging folder into the artifact of this manifest, and records these actions that led to it.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] where the folder holds anything else. The staging folder is removed then, too.
+    #[cfg(feature = "remote")]
+    pub(crate) fn adopt(
+        &self,
+        staging: Staging,
+        manifest: &ArtifactManifest,
+        records: &[ActionRecord],
+    ) -> Result<(), StoreError> {
+        check_token("kind", &manifest.kind)?;
+        let artifact = manifest.reference();
+        let doing = || format!("taking in artifact {artifact}");
+        let output = Output::collect(staging.path(), &artifact.kind)?;
+        let files = output.seal().doing(doing)?;
+        if files != manifest.files {
+            let what = format!("does not hold what {MANIFEST_FILE} of artifact {artifact} lists");
+            return Err(StoreError::Damaged { path: staging.path().to_owned(), what });
+        }
+        output.finish(manifest).doing(doing)?;
+        let lock = self.lock_object(&artifact)?;
+        self.place(&staging, &artifact, &mut |_| {}).doing(doing)?;
+        drop(lock);
+        self.record_all(&artifact, records)
+    }
+
+    /// Records finished actions, as far as they led to this artifact of the store.
+    pub(crate) fn record_all(
+        &self,
+        artifact: &ArtifactRef,
+        records: &[ActionRecord],
+    ) -> Result<(), StoreError> {
+        let _lock = self.lock_object(artifact)?;
+        self.check_present(artifact)?;
+        for record in records.iter().filter(|record| record.artifact_ref() == *artifact) {
+            check_token("stage", &record.stage)?;
+            self.write_record(record)?;
+        }
+        Ok(())
     }
 
     /// Makes the object visible under its name, or finds it there intact.

@@ -145,7 +145,7 @@ impl Store {
                 let Some(metadata) = fsops::stat(&path).doing(doing)? else { continue };
                 let written = metadata.modified().doing(doing)?;
                 let old = options.now.duration_since(written).is_ok_and(|age| age >= RECORD_RETENTION);
-                if !old || !matches!(self.lookup(&stage, key)?, Lookup::OutputMissing(_)) {
+                if !old || !matches!(self.lookup_here(&stage, key)?, Lookup::OutputMissing(_)) {
                     continue;
                 }
                 // A running action is about to write this very record.

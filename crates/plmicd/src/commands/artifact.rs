@@ -6,7 +6,7 @@ use plmicd_artifact::{ArtifactRef, GcOptions, Store};
 use serde_json::json;
 
 use crate::cli::ArtifactCommand;
-use crate::commands::{World, runs};
+use crate::commands::{World, runs, shared};
 use crate::failure::{Failure, exit};
 use crate::ui::text;
 
@@ -44,6 +44,18 @@ pub fn artifact(world: &World<'_>, command: &ArtifactCommand) -> Result<(), Fail
                 text::bytes(freed)
             ));
             Ok(())
+        }
+        ArtifactCommand::Push { artifacts, run, all, allow_restricted, again } => {
+            let wanted = match (run, all) {
+                (Some(run), _) => shared::Wanted::Run(run),
+                (None, true) => shared::Wanted::All,
+                (None, false) => shared::Wanted::Named(artifacts),
+            };
+            shared::push(world, &store, &wanted, *allow_restricted, *again)
+        }
+        ArtifactCommand::Pull { artifacts, all } => {
+            let wanted = if *all { shared::Wanted::All } else { shared::Wanted::Named(artifacts) };
+            shared::pull(world, &store, &wanted)
         }
         ArtifactCommand::Gc { keep_runs, grace, dry_run } => gc(world, &store, *keep_runs, *grace, *dry_run),
     }

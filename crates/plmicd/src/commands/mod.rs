@@ -12,6 +12,7 @@ mod predict;
 mod report_page;
 mod run;
 mod runs;
+mod shared;
 mod synth;
 
 use std::collections::BTreeMap;
@@ -82,18 +83,45 @@ pub struct World<'a> {
     /// Raised by signals.
     pub interrupt: Interrupt,
     store_root: Utf8PathBuf,
+    remote: Option<String>,
 }
 
 impl<'a> World<'a> {
     fn new(cli: &Cli, terminal: &'a Terminal) -> Result<Self, Failure> {
         let interrupt = Interrupt::default();
         node_process::watch_signals(&interrupt)?;
-        Ok(Self { terminal, registry: registry(), interrupt, store_root: cli.global.store.clone() })
+        Ok(Self {
+            terminal,
+            registry: registry(),
+            interrupt,
+            store_root: cli.global.store.clone(),
+            remote: cli.global.remote.clone().filter(|url| !url.is_empty()),
+        })
     }
 
     /// The store, made if absent.
     pub fn store(&self) -> Result<Store, Failure> {
         Ok(Store::open(&self.store_root)?)
+    }
+
+    /// The store, which asks the shared one, where there is one, for what it lacks.
+    pub fn shared_store(&self) -> Result<Store, Failure> {
+        let store = self.store()?;
+        match &self.remote {
+            Some(url) => shared::attach(store, url),
+            None => Ok(store),
+        }
+    }
+
+    /// The shared store's URL.
+    #[cfg(feature = "remote")]
+    pub fn remote(&self) -> Option<&str> {
+        self.remote.as_deref()
+    }
+
+    /// The arguments that name the shared store to another `plmicd`.
+    pub fn remote_words(&self) -> Option<[String; 2]> {
+        Some(["--remote".to_owned(), self.remote.clone()?])
     }
 
     /// The store's folder as given.

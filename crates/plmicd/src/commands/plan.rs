@@ -19,7 +19,7 @@ use crate::ui::text;
 /// What `run` would do.
 pub fn plan(world: &World<'_>, args: &PlanArgs) -> Result<(), Failure> {
     let pipeline = world.pipeline(&args.pipeline)?;
-    let store = world.store()?;
+    let store = world.shared_store()?;
     let selection = Selection { until: args.until.clone(), force: args.force.iter().cloned().collect() };
     let plan = planned(world, &pipeline, &store, &selection)?;
     match args.format {
@@ -33,7 +33,9 @@ pub fn plan(world: &World<'_>, args: &PlanArgs) -> Result<(), Failure> {
             let lines: Vec<String> = plan.nodes.iter().map(|node| plan_line(world, node, width)).collect();
             world.terminal.print(&lines.join("\n"));
             let (hits, total) = (plan.nodes.iter().filter(|n| is_hit(n)).count(), plan.nodes.len());
-            world.terminal.say(&format!("{}: {hits} of {total} cached", pipeline.name));
+            let remote = plan.nodes.iter().filter(|n| matches!(n.decision, Decision::Remote(_))).count();
+            let shared = if remote > 0 { format!(", {remote} in the shared store") } else { String::new() };
+            world.terminal.say(&format!("{}: {hits} of {total} cached{shared}", pipeline.name));
             if let Some(line) = sweep_line(&pipeline) {
                 world.terminal.say(&line);
             }
@@ -93,6 +95,7 @@ fn write_slurm(world: &World<'_>, args: &PlanArgs, pipeline: &Pipeline, plan: &P
         words.push(absolute(file)?);
     }
     words.extend(["--store".to_owned(), absolute(world.store_root())?]);
+    words.extend(world.remote_words().into_iter().flatten());
     for value in &args.pipeline.overrides {
         words.extend(["--set".to_owned(), value.clone()]);
     }
@@ -114,7 +117,7 @@ fn write_slurm(world: &World<'_>, args: &PlanArgs, pipeline: &Pipeline, plan: &P
 /// The state of every stage.
 pub fn status(world: &World<'_>, args: &PipelineArgs) -> Result<(), Failure> {
     let pipeline = world.pipeline(args)?;
-    let store = world.store()?;
+    let store = world.shared_store()?;
     let plan = planned(world, &pipeline, &store, &Selection::default())?;
     if world.terminal.json {
         world.terminal.print_json(&to_json(&pipeline, &plan));
@@ -158,7 +161,7 @@ pub fn explain(world: &World<'_>, args: &ExplainArgs) -> Result<(), Failure> {
     if let Some(node) = &args.node {
         require_node(&pipeline, node)?;
     }
-    let store = world.store()?;
+    let store = world.shared_store()?;
     let plan = planned(world, &pipeline, &store, &Selection::default())?;
     let wanted: Vec<&Planned> =
         plan.nodes.iter().filter(|n| args.node.as_ref().is_none_or(|name| *name == n.node)).collect();
@@ -173,6 +176,10 @@ pub fn explain(world: &World<'_>, args: &ExplainArgs) -> Result<(), Failure> {
         match &node.decision {
             Decision::Hit(record) => {
                 lines.push(format!("{name} is cached: {} {}", record.kind, record.artifact.short()));
+            }
+            Decision::Remote(record) => {
+                let artifact = record.artifact_ref().short();
+                lines.push(format!("{name} is in the shared store: {artifact}"));
             }
             Decision::Run(reasons) => {
                 lines.push(format!("{name} would run:"));
@@ -229,6 +236,7 @@ fn is_hit(node: &Planned) -> bool {
 fn plan_line(world: &World<'_>, node: &Planned, width: usize) -> String {
     let (word, style, rest) = match &node.decision {
         Decision::Hit(record) => ("cached", "2", format!("{} {}", record.kind, record.artifact.short())),
+        Decision::Remote(record) => ("shared", "2", format!("{} {}", record.kind, record.artifact.short())),
         Decision::Run(reasons) => ("run", "32", text::reasons(reasons)),
         Decision::Pending(reasons) => ("pending", "33", text::reasons(reasons)),
         Decision::Blocked(_) => ("blocked", "31;1", "a source is missing".to_owned()),
@@ -245,6 +253,7 @@ fn state_word(store: &Store, node: &Planned, decision: &Decision) -> Result<Stri
         (Decision::Pending(_), _) => "pending",
         (Decision::Blocked(_), _) => "blocked: a source is missing",
         (Decision::Hit(_), _) => "cached",
+        (Decision::Remote(_), _) => "in the shared store",
     };
     Ok(word.to_owned())
 }
@@ -258,6 +267,7 @@ fn node_json(pipeline: &Pipeline, node: &Planned) -> Value {
     let upstream: Vec<&str> = pipeline.node(&node.node).map(|n| n.upstream().collect()).unwrap_or_default();
     let (decision, reasons, artifact): (&str, &[Reason], Value) = match &node.decision {
         Decision::Hit(record) => ("hit", &[], json!({"kind": record.kind, "digest": record.artifact})),
+        Decision::Remote(record) => ("remote", &[], json!({"kind": record.kind, "digest": record.artifact})),
         Decision::Run(reasons) => ("run", reasons, Value::Null),
         Decision::Pending(reasons) => ("pending", reasons, Value::Null),
         Decision::Blocked(why) => {
@@ -278,6 +288,7 @@ fn to_dot(pipeline: &Pipeline, plan: &Plan) -> String {
     for node in &plan.nodes {
         let color = match node.decision {
             Decision::Hit(_) => "gray80",
+            Decision::Remote(_) => "lightblue",
             Decision::Run(_) => "palegreen",
             Decision::Pending(_) => "lightgoldenrod",
             Decision::Blocked(_) => "salmon",

@@ -29,7 +29,7 @@ pub fn run(world: &World<'_>, args: &RunArgs) -> Result<(), Failure> {
         return plan_command::plan(world, &args);
     }
     let pipeline = world.pipeline(&args.pipeline)?;
-    let store = world.store()?;
+    let store = world.shared_store()?;
     match &args.only {
         Some(node) => run_only(world, args, &pipeline, &store, node),
         None => run_all(world, args, &pipeline, &store),
@@ -53,7 +53,14 @@ fn run_only(
         until: Some(node.to_owned()),
         force: args.force.iter().filter(|f| *f == node).cloned().collect(),
     };
-    let planned = plan(pipeline, &selection, store, &world.registry, &sources)?;
+    let planned = loop {
+        let planned = plan(pipeline, &selection, store, &world.registry, &sources)?;
+        let wanted = planned.to_fetch(pipeline);
+        if wanted.is_empty() {
+            break planned;
+        }
+        node_process::fetch(pipeline, node, &wanted, store, world)?;
+    };
     let Some(planned) = planned.get(node) else {
         return Err(Failure::new(exit::INTERNAL, format!("`{node}` was not planned")));
     };
@@ -185,6 +192,7 @@ impl Launcher for SelfLauncher<'_> {
         command.arg("run").args(&self.args.pipeline.file);
         command.args(["--only", node, "--supervised", "--message-format", "json", "--color", "never"]);
         command.arg("--store").arg(self.world.store_root());
+        command.args(self.world.remote_words().into_iter().flatten());
         for value in &self.args.pipeline.overrides {
             command.arg("--set").arg(value);
         }
