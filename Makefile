@@ -42,7 +42,7 @@ doctor: build ## Tell what was found on this machine, and how to mend what is mi
 
 ## Running
 
-STAGES := preprocess corpus vocabulary tokenize pretrain finetune predict import-scores threshold evaluate report sweep-report
+STAGES := preprocess corpus vocabulary tokenize embed pretrain finetune predict import-scores threshold evaluate report sweep-report
 
 .PHONY: demo all $(STAGES) plan status explain gc verify
 demo: build ## Run the whole pipeline on synthetic notes and show the result.
@@ -53,6 +53,7 @@ preprocess: build ## Run PIPELINE up to the notes and the label space.
 corpus: build ## Run PIPELINE up to its texts without codes.
 vocabulary: build ## Run PIPELINE up to the tokenizer.
 tokenize: build ## Run PIPELINE up to the token shards.
+embed: build ## Run PIPELINE up to its word embeddings.
 pretrain: build ## Run PIPELINE up to the pretrained encoder.
 finetune: build ## Run PIPELINE up to the trained model.
 predict: build ## Run PIPELINE up to the scores of dev and test.

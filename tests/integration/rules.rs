@@ -20,6 +20,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("synth", STAGE),
     ("preprocess", STAGE),
     ("tokenize", STAGE),
+    ("embed", STAGE),
     ("threshold", STAGE),
     ("evaluate", STAGE),
     ("report", STAGE),

@@ -26,6 +26,8 @@ pub const TOKEN_SHARDS: &str = "token-shards";
 pub const HF_MODEL: &str = "hf-model";
 /// An encoder pretrained here, in Hugging Face layout.
 pub const ENCODER: &str = "encoder";
+/// A vector for every word of a vocabulary.
+pub const EMBEDDINGS: &str = "embeddings";
 /// A fine-tuned coding model.
 pub const MODEL: &str = "model";
 /// A model's scores on the dev and test notes.

@@ -18,6 +18,7 @@
 
 mod chapter;
 pub mod code;
+pub mod embeddings;
 pub mod error;
 pub mod evaluation;
 pub mod json;
@@ -37,6 +38,7 @@ pub mod tokens;
 pub mod training;
 
 pub use code::{CodeSystem, IcdCode};
+pub use embeddings::{EmbedStats, WordVectors};
 pub use error::DataError;
 pub use evaluation::{
     Calibration, ChapterPart, CodeResult, Evaluation, FrequencyBin, FrequentCodes, PrecisionRecallPoint,

@@ -1,6 +1,6 @@
 //! Cutting a text where its tokens cannot meet.
 //!
-//! BERT's and RoBERTa's tokenizers treat each word by itself: the ids of a note are the ids of its pieces in a row,
+//! BERT's and RoBERTa's tokenizers, and those of whole words, treat each word by itself: the ids of a note are the ids of its pieces in a row,
 //! if it is cut at the right places. Notes repeat their words, so most pieces have been encoded before.
 
 use tokenizers::{ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, Tokenizer};
@@ -14,6 +14,8 @@ pub enum Cutting {
     /// GPT-2 and RoBERTa: before a single blank between two other characters. The blank begins the next piece, as in
     /// the expression ` ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+`.
     BeforeBlank,
+    /// Whole words: at white space, which belongs to no piece.
+    WhiteSpace,
 }
 
 impl Cutting {
@@ -26,9 +28,9 @@ impl Cutting {
             .all(|token| !token.content.contains(char::is_whitespace) && !token.rstrip && !token.single_word);
         let left = tokenizer.get_added_tokens_decoder().values().any(|token| token.lstrip);
         let model = match tokenizer.get_model() {
-            ModelWrapper::WordPiece(_) => true,
+            ModelWrapper::WordPiece(_) | ModelWrapper::WordLevel(_) => true,
             ModelWrapper::BPE(model) => model.dropout.is_none_or(|dropout| dropout == 0.0),
-            ModelWrapper::WordLevel(_) | ModelWrapper::Unigram(_) => false,
+            ModelWrapper::Unigram(_) => false,
         };
         if !apart || !model {
             return None;
@@ -43,6 +45,11 @@ impl Cutting {
                 if bytes.use_regex =>
             {
                 Some(Self::BeforeBlank)
+            }
+            (None | Some(NormalizerWrapper::Lowercase(_)), PreTokenizerWrapper::WhitespaceSplit(_))
+                if !left =>
+            {
+                Some(Self::WhiteSpace)
             }
             _ => None,
         }
@@ -68,6 +75,10 @@ impl<'a> Iterator for Pieces<'a> {
             Cutting::Blanks => {
                 self.rest = self.rest.trim_start_matches(is_blank);
                 self.rest.find(is_blank).unwrap_or(self.rest.len())
+            }
+            Cutting::WhiteSpace => {
+                self.rest = self.rest.trim_start();
+                self.rest.find(char::is_whitespace).unwrap_or(self.rest.len())
             }
             Cutting::BeforeBlank => first_cut(self.rest),
         };
@@ -104,6 +115,7 @@ mod tests {
     fn blanks_belong_to_no_piece() {
         assert_eq!(cut(Cutting::Blanks, "  a\u{a0}b\tc\r\n d\u{85}e "), ["a\u{a0}b", "c", "d\u{85}e"]);
         assert!(cut(Cutting::Blanks, " \n").is_empty());
+        assert_eq!(cut(Cutting::WhiteSpace, "  a\u{a0}b\tc\r\n d\u{85}e "), ["a", "b", "c", "d", "e"]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct VocabularyConfig {
-    /// `wordpiece` (BERT) or `byte-level-bpe` (RoBERTa).
+    /// `wordpiece` (BERT), `byte-level-bpe` (RoBERTa), or `word`: whole words, for word-level models.
     pub model: VocabularyModel,
     /// Entries at most, special tokens and single characters included.
     pub size: usize,
@@ -17,6 +17,8 @@ pub struct VocabularyConfig {
     pub lowercase: bool,
     /// How often a pair of pieces must occur to become a piece of its own.
     pub min_frequency: u64,
+    /// `word`: training notes that a word must occur in.
+    pub min_documents: u64,
     /// The split it is learnt from.
     pub split: Split,
     /// Share of the notes it is learnt from, chosen by `seed`.
@@ -52,6 +54,7 @@ impl Default for VocabularyConfig {
             size: 30_000,
             lowercase: true,
             min_frequency: 2,
+            min_documents: 3,
             split: Split::Train,
             sample: 1.0,
             seed: 0,
@@ -70,6 +73,8 @@ pub enum VocabularyModel {
     Wordpiece,
     /// RoBERTa's: any text is expressible, a blank belongs to the word after it.
     ByteLevelBpe,
+    /// Whole words between white space; there are only a padding and an unknown token.
+    Word,
 }
 
 impl VocabularyConfig {
@@ -80,6 +85,7 @@ impl VocabularyConfig {
             + match self.model {
                 VocabularyModel::Wordpiece => 32,
                 VocabularyModel::ByteLevelBpe => 256 + 5,
+                VocabularyModel::Word => 3,
             };
         if !(self.sample > 0.0 && self.sample <= 1.0) {
             issues.push(ConfigIssue::new("sample", "expected more than 0 and at most 1"));
@@ -116,6 +122,15 @@ impl VocabularyConfig {
         }
         if i32::try_from(self.size).is_err() {
             issues.push(ConfigIssue::new("size", format!("is {}; ids must fit 31 bits", self.size)));
+        }
+        if self.min_documents == 0 {
+            issues.push(ConfigIssue::new("min_documents", "must be at least 1"));
+        }
+        if self.model == VocabularyModel::Word {
+            for (key, _) in names.iter().filter(|(key, _)| !matches!(*key, "pad" | "unk")) {
+                let message = "a word vocabulary has only `pad` and `unk`";
+                issues.push(ConfigIssue::new(format!("special_tokens.{key}"), message));
+            }
         }
         if self.min_frequency == 0 {
             issues.push(ConfigIssue::new("min_frequency", "must be at least 1"));

@@ -103,7 +103,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::config::VocabularyConfig;
     use crate::load::Loaded;
+    use crate::special::BERT;
+    use crate::words;
 
     /// Tokenizers of both kinds, with and without lower-casing.
     fn tokenizers() -> Vec<Tokenizer> {
@@ -134,6 +137,14 @@ mod tests {
                 }
                 made.push(Loaded::read(root).unwrap().tokenizer);
             }
+        }
+        for lowercase in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let root = Utf8Path::from_path(dir.path()).unwrap();
+            let config = VocabularyConfig { lowercase, ..VocabularyConfig::default() };
+            let pieces = ["[PAD]", "[UNK]", "a", "b", "ab", "é", "σ", "'s", "漢"].map(str::to_owned);
+            words::write(&config, BERT, &pieces, root).unwrap();
+            made.push(Loaded::read(root).unwrap().tokenizer);
         }
         made
     }

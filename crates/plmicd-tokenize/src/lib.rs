@@ -5,6 +5,7 @@
 //! | `config` | what can be set |
 //! | `batches` | notes in batches, bounded memory |
 //! | `word_counts`, `merges`, `vocabulary` | learning a vocabulary |
+//! | `words` | a vocabulary of whole words |
 //! | `extend` | going on learning where another vocabulary stops |
 //! | `load`, `special` | any Hugging Face tokenizer folder, the ids of its special tokens |
 //! | `encoder`, `chunks` | texts to ids, remembering words met before |
@@ -24,6 +25,7 @@ mod stats;
 mod tokenize;
 mod vocabulary;
 mod word_counts;
+mod words;
 
 pub use config::{SpecialNames, TokenizeConfig, VocabularyConfig, VocabularyModel};
 pub use encoder::{EncodeError, Encoder};

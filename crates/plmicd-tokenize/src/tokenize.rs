@@ -8,6 +8,7 @@ use plmicd_data::{
     TokenizedNote, kind,
 };
 use plmicd_pipeline::{BadInput, ConfigIssue, InputSpec, Stage, StageContext, StageError};
+use tokenizers::ModelWrapper;
 
 use crate::batches::{for_each_batch, workers};
 use crate::config::TokenizeConfig;
@@ -43,7 +44,9 @@ impl Stage for Tokenize {
     fn run(config: &Self::Config, context: &StageContext<'_>) -> Result<(), StageError> {
         let notes = context.input("notes")?;
         let loaded = Loaded::read(&context.input("tokenizer")?.dir)?;
-        warn_of_missing(&loaded.special, context);
+        if !matches!(loaded.tokenizer.get_model(), ModelWrapper::WordLevel(_)) {
+            warn_of_missing(&loaded.special, context);
+        }
         let labels = LabelSpace::read(&notes.file(LabelSpace::FILE))
             .map_err(|e| StageError::because("reading the label space", e))?;
         let out = context.output_dir();
@@ -108,7 +111,8 @@ fn describe(
     Ok(LabelTokens { tokens })
 }
 
-/// Training and prediction put these around notes; without them they must be told to do otherwise.
+/// Training and prediction put these around notes; without them they must be told to do otherwise. Models of whole words
+/// use none but padding.
 fn warn_of_missing(special: &SpecialTokens, context: &StageContext<'_>) {
     for (name, id) in [("start", special.cls), ("end", special.sep), ("padding", special.pad)] {
         if id.is_none() {

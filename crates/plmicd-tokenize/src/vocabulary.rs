@@ -16,6 +16,7 @@ use crate::load::{read_tokenizer, write_tokenizer};
 use crate::merges::{Learnt, Word, learn};
 use crate::special::{BERT, EXTRA, ROBERTA, Roles};
 use crate::word_counts::{self, Sample, Splitting};
+use crate::words;
 
 /// WordPiece's mark of pieces that continue a word.
 pub(crate) const CONTINUING: &str = "##";
@@ -37,7 +38,7 @@ impl Stage for Vocabulary {
     const VERSION: u32 = 2;
     const OUTPUT: &'static str = kind::TOKENIZER;
     const SCHEMA: u32 = 1;
-    const SUMMARY: &'static str = "A WordPiece or byte-level BPE tokenizer learnt from the training notes";
+    const SUMMARY: &'static str = "A WordPiece, byte-level BPE or word tokenizer learnt from the training notes";
 
     fn inputs() -> &'static [InputSpec] {
         const INPUTS: [InputSpec; 2] = [
@@ -55,11 +56,21 @@ impl Stage for Vocabulary {
         if let Some(base) = context.optional_input("base") {
             return extend::run(config, base, context);
         }
-        let counts = counted(config, &Splitting::of_model(config.model, config.lowercase), context)?;
         let roles = roles(config);
-        let (start, words) = match config.model {
-            VocabularyModel::Wordpiece => wordpiece_start(counts, roles, &config.extra_tokens),
-            VocabularyModel::ByteLevelBpe => byte_level_start(counts, roles, &config.extra_tokens),
+        let counts =
+            || counted(config, &Splitting::of_model(config.model, config.lowercase), context);
+        let ((start, words), prefix) = match config.model {
+            VocabularyModel::Wordpiece => {
+                (wordpiece_start(counts()?, roles, &config.extra_tokens), CONTINUING)
+            }
+            VocabularyModel::ByteLevelBpe => {
+                (byte_level_start(counts()?, roles, &config.extra_tokens), "")
+            }
+            VocabularyModel::Word => {
+                let pieces = words::learn(config, roles, context)?;
+                let learnt = Learnt { pieces, merges: Vec::new(), results: Vec::new() };
+                return write(config, roles, &learnt, context.output_dir());
+            }
         };
         if start.len() > config.size {
             return Err(StageError::failed(format!(
@@ -68,10 +79,6 @@ impl Stage for Vocabulary {
                 start.len()
             )));
         }
-        let prefix = match config.model {
-            VocabularyModel::Wordpiece => CONTINUING,
-            VocabularyModel::ByteLevelBpe => "",
-        };
         let learnt = learn_watched(config, words, start, prefix, context)?;
         write(config, roles, &learnt, context.output_dir())
     }
@@ -125,7 +132,7 @@ pub(crate) fn learn_watched(
 /// The special tokens: BERT's or RoBERTa's, where the user does not name them.
 fn roles(config: &VocabularyConfig) -> Roles<'_> {
     let usual = match config.model {
-        VocabularyModel::Wordpiece => BERT,
+        VocabularyModel::Wordpiece | VocabularyModel::Word => BERT,
         VocabularyModel::ByteLevelBpe => ROBERTA,
     };
     usual.named(config.special_tokens.entries().into_iter())
@@ -203,6 +210,7 @@ fn write(
     match config.model {
         VocabularyModel::Wordpiece => write_wordpiece(&learnt.pieces, dir)?,
         VocabularyModel::ByteLevelBpe => write_byte_level(&learnt.pieces, &learnt.merges_in_words(), dir)?,
+        VocabularyModel::Word => words::write(config, roles, &learnt.pieces, dir)?,
     }
     let settings = tokenizer_config(config, roles);
     json_file(dir, "tokenizer_config.json", &settings)?;
@@ -236,8 +244,10 @@ fn json_file(dir: &Utf8Path, name: &str, value: &impl Serialize) -> Result<(), S
 }
 
 fn special_tokens_map(config: &VocabularyConfig, roles: Roles<'_>) -> BTreeMap<String, Value> {
+    let has = |role: &str| config.model != VocabularyModel::Word || matches!(role, "pad_token" | "unk_token");
+    let entries = roles.entries().into_iter().filter(|(role, _)| has(role));
     let mut map: BTreeMap<String, Value> =
-        roles.entries().into_iter().map(|(role, token)| (role.to_owned(), json!(token))).collect();
+        entries.map(|(role, token)| (role.to_owned(), json!(token))).collect();
     if !config.extra_tokens.is_empty() {
         map.insert(EXTRA.to_owned(), json!(config.extra_tokens));
     }
@@ -261,6 +271,7 @@ fn tokenizer_config(config: &VocabularyConfig, roles: Roles<'_>) -> BTreeMap<Str
             // RobertaTokenizer has no lower-casing; the generic class takes `tokenizer.json` as it is.
             if config.lowercase { "PreTrainedTokenizerFast" } else { "RobertaTokenizer" }
         }
+        VocabularyModel::Word => "PreTrainedTokenizerFast",
     };
     settings.insert("tokenizer_class".to_owned(), json!(class));
     settings

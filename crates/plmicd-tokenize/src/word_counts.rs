@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use tokenizers::normalizers::{BertNormalizer, Lowercase};
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::whitespace::WhitespaceSplit;
 use tokenizers::{
     NormalizedString, Normalizer, NormalizerWrapper, OffsetReferential, OffsetType, PreTokenizedString,
     PreTokenizer, PreTokenizerWrapper, Tokenizer,
@@ -35,6 +36,11 @@ impl Splitting {
                 cutting: Cutting::Blanks,
                 normalizer: Some(BertNormalizer::new(true, true, None, lowercase).into()),
                 pre_tokenizer: BertPreTokenizer.into(),
+            },
+            VocabularyModel::Word => Self {
+                cutting: Cutting::WhiteSpace,
+                normalizer: lowercase.then(|| Lowercase.into()),
+                pre_tokenizer: WhitespaceSplit.into(),
             },
             VocabularyModel::ByteLevelBpe => Self {
                 cutting: Cutting::BeforeBlank,
@@ -66,7 +72,8 @@ pub struct Sample {
 }
 
 impl Sample {
-    fn takes(self, note: &Note) -> bool {
+    /// Whether a note is among them.
+    pub fn takes(self, note: &Note) -> bool {
         note.split == self.split && (self.share >= 1.0 || uniform(&note.note_id, self.seed) < self.share)
     }
 }

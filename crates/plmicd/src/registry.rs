@@ -13,7 +13,8 @@ pub fn registry() -> Registry {
         .stage::<plmicd_preprocess::Preprocess>()
         .stage::<plmicd_preprocess::TextCorpus>()
         .stage::<plmicd_tokenize::Vocabulary>()
-        .stage::<plmicd_tokenize::Tokenize>();
+        .stage::<plmicd_tokenize::Tokenize>()
+        .stage::<plmicd_embed::Embed>();
     #[cfg(feature = "torch")]
     let registry = registry
         .stage::<plmicd_pretrain::Pretrain>()

@@ -29,7 +29,7 @@ fn encode(text: &str, tokenizer: &Dir) -> (Vec<i32>, SpecialTokens) {
 #[test]
 fn same_bytes_whatever_the_threads() {
     let notes = corpus_dir();
-    for model in [VocabularyModel::Wordpiece, VocabularyModel::ByteLevelBpe] {
+    for model in [VocabularyModel::Wordpiece, VocabularyModel::ByteLevelBpe, VocabularyModel::Word] {
         let config = config(model, 400);
         let first = learn(&config, &notes, 1).digests();
         assert_eq!(first, learn(&config, &notes, 4).digests());
@@ -73,6 +73,27 @@ fn byte_level_bpe_expresses_anything() {
         (special.cls, special.pad, special.sep, special.unk, special.mask),
         (Some(0), Some(1), Some(2), Some(3), Some(4))
     );
+}
+
+#[test]
+fn whole_words_are_those_of_enough_notes() {
+    let texts = ["Alpha alpha beta", "ALPHA gamma\u{a0}beta", "alpha Gamma", "delta delta delta delta", "beta alpha [UNK]"];
+    let rows: Vec<(Split, &str)> = texts.iter().map(|text| (Split::Train, *text)).collect();
+    let config = VocabularyConfig { min_documents: 2, ..config(VocabularyModel::Word, 100) };
+    let tokenizer = learn(&config, &notes(&rows), 2);
+    let file: Value =
+        serde_json::from_slice(&fs_err::read(tokenizer.path.join("tokenizer.json")).unwrap()).unwrap();
+    assert_eq!(file["model"]["type"], "WordLevel");
+    // By the number of notes, not of occurrences; equal ones in order of the words.
+    let expected = serde_json::json!({"[PAD]": 0, "[UNK]": 1, "alpha": 2, "beta": 3, "gamma": 4});
+    assert_eq!(file["model"]["vocab"], expected);
+    let (ids, special) = encode(" Beta\talpha zeta\nGAMMA ", &tokenizer);
+    assert_eq!(ids, [3, 2, 1, 4]);
+    assert_eq!((special.pad, special.unk, special.cls, special.sep), (Some(0), Some(1), None, None));
+    assert_eq!(special.vocab_size, 5);
+    // A limit keeps the words of the most notes.
+    let small = learn(&VocabularyConfig { size: 3, ..config }, &notes(&rows), 1);
+    assert_eq!(encode("alpha beta", &small).0, [2, 1]);
 }
 
 #[test]
