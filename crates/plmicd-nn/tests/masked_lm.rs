@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use camino::Utf8Path;
 use common::{difference, golden, scalar, tensors};
 use plmicd_nn::{
-    EncoderConfig, HeadStart, MaskedBatch, MaskedLm, ModelType, read_safetensors, write_safetensors,
+    EncoderConfig, HeadStart, MaskedBatch, MaskedLm, ModelType, Precision, read_safetensors,
+    write_safetensors,
 };
 use tch::{Device, Kind, Reduction, Tensor};
 
@@ -77,6 +78,34 @@ fn bert_as_published() {
 #[test]
 fn roberta_as_published() {
     check_published("roberta-mlm");
+}
+
+/// Rounded products move loss and gradients a little and no weight's format.
+#[test]
+fn bf16_stays_close() {
+    for model_type in [ModelType::Bert, ModelType::Roberta] {
+        let mut model = MaskedLm::new(&tiny(model_type), 5, Device::Cpu).unwrap();
+        let batch = random_batch(1);
+        let step = |model: &MaskedLm| -> (f64, Tensor) {
+            model.parameters().into_iter().for_each(|mut parameter| parameter.tensor.zero_grad());
+            let loss = model.train_step(&batch, 1.0, 0).unwrap();
+            let gradients: Vec<Tensor> =
+                model.parameters().iter().map(|p| p.tensor.grad().flatten(0, -1).copy()).collect();
+            (loss, Tensor::cat(&gradients, 0))
+        };
+        let (loss, gradients) = step(&model);
+        model.set_precision(Precision::Bf16);
+        let (rounded_loss, rounded) = step(&model);
+        assert!(
+            rounded_loss != loss && (rounded_loss - loss).abs() < 2e-2 * loss,
+            "{rounded_loss} for {loss}"
+        );
+        let off = scalar(&(&rounded - &gradients).norm()) / scalar(&gradients.norm());
+        assert!(off < 5e-2, "{model_type}: gradients are off by {off:e}");
+        assert!(model.parameters().iter().all(|parameter| parameter.tensor.kind() == Kind::Float));
+        let score = model.score(&batch).unwrap();
+        assert!((score.loss_sum / score.tokens as f64 - rounded_loss).abs() < 1e-3);
+    }
 }
 
 fn random_batch(seed: i64) -> MaskedBatch {

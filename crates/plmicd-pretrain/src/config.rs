@@ -1,6 +1,6 @@
 //! Settings of the stage, and what can be said against them before anything runs.
 
-use plmicd_nn::{EncoderConfig, ModelType};
+use plmicd_nn::{EncoderConfig, ModelType, Precision};
 use plmicd_pipeline::ConfigIssue;
 use plmicd_train::{AccumulationRule, OptimizerConfig, Order, TrainerConfig};
 use schemars::JsonSchema;
@@ -112,6 +112,8 @@ pub struct PretrainConfig {
     pub early_stopping_patience: u32,
     /// Updates between two looks at the dev notes inside an epoch, for long epochs; only at its end where absent.
     pub evaluate_every: Option<u64>,
+    /// Number format of matrix products: `fp32`, or `bf16`, meant for hardware that has it.
+    pub precision: Precision,
     /// Decides everything random: initial weights, order, what is hidden, dropout.
     pub seed: u64,
 }
@@ -137,6 +139,7 @@ impl Default for PretrainConfig {
             best_metric: BestMetric::Perplexity,
             early_stopping_patience: 0,
             evaluate_every: None,
+            precision: Precision::Fp32,
             seed: 1,
         }
     }

@@ -2,8 +2,9 @@
 
 use camino::Utf8Path;
 use plmicd_data::{ExtendedVocabulary, SpecialTokens};
-use plmicd_nn::{EncoderConfig, Growth, HeadStart, MaskedLm, ModelType};
+use plmicd_nn::{EncoderConfig, Growth, HeadStart, MaskedLm, ModelType, Precision};
 use plmicd_pipeline::{BadInput, Input, StageContext, StageError};
+use plmicd_torch::cpu_capabilities;
 use plmicd_train::seed;
 use serde_json::json;
 use tch::Device;
@@ -162,7 +163,13 @@ pub(crate) fn model(
 ) -> Result<MaskedLm, StageError> {
     let failed = |error| StageError::because("building the model", error);
     let start = seed::derive(config.seed, "model", &[]);
-    let model = MaskedLm::new(shape, start, device).map_err(failed)?;
+    let mut model = MaskedLm::new(shape, start, device).map_err(failed)?;
+    if config.precision == Precision::Bf16 && device == Device::Cpu && !cpu_capabilities().fast_bf16() {
+        context.warn(
+            "this CPU has no bf16 instructions: precision = \"bf16\" is slower than \"fp32\" here".to_owned(),
+        );
+    }
+    model.set_precision(config.precision);
     match context.optional_input("encoder") {
         Some(input) => {
             let growth = extended.map(|e| Growth { base_size: e.base_size, pieces: &e.pieces });

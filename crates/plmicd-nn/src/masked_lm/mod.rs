@@ -12,6 +12,7 @@ use crate::config::{EncoderConfig, HiddenAct, MaskConstant, ModelType};
 use crate::encoder::Encoder;
 use crate::layers::{LayerNorm, Linear};
 use crate::parameters::{Init, NamedParameter, ParameterStore};
+use crate::precision::{Precision, widened};
 use crate::{AttentionPath, NnError};
 
 pub use folder::HeadStart;
@@ -27,6 +28,7 @@ pub struct MaskedLm {
     parameters: Vec<NamedParameter>,
     device: Device,
     logits_at_a_time: i64,
+    precision: Precision,
 }
 
 /// The published head: a layer with activation and LayerNorm, then the word embeddings and a bias per token.
@@ -77,7 +79,8 @@ impl MaskedLm {
         let encoder = Encoder::new(&mut store, config, MaskConstant::Modern);
         let head = Head::new(&mut store, config);
         let parameters = store.into_parameters();
-        Ok(MaskedLm { encoder, head, parameters, device, logits_at_a_time: LOGITS_AT_A_TIME })
+        let precision = Precision::Fp32;
+        Ok(MaskedLm { encoder, head, parameters, device, logits_at_a_time: LOGITS_AT_A_TIME, precision })
     }
 
     /// The encoder.
@@ -101,6 +104,12 @@ impl MaskedLm {
         self.encoder.set_attention_path(path);
     }
 
+    /// Chooses the number format of the matrix products, the decoder's too. Cross-entropy and its sums stay fp32.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.encoder.set_precision(precision);
+        self.precision = precision;
+    }
+
     /// Sets how many logits are held at a time; at least one token's.
     pub fn set_logits_at_a_time(&mut self, logits: i64) {
         self.logits_at_a_time = logits;
@@ -110,7 +119,7 @@ impl MaskedLm {
     pub fn logits(&self, ids: &Tensor, mask: &Tensor) -> Tensor {
         tch::no_grad(|| {
             let states = self.encoder.forward(ids, mask, &Dropout::off());
-            self.decode(&self.head.transform(&states))
+            self.decode(&self.head.transform(&states, self.precision))
         })
     }
 
@@ -162,12 +171,15 @@ impl MaskedLm {
     /// The head's states [M,D] of the hidden tokens.
     fn hidden_states(&self, batch: &MaskedBatch, dropout: &Dropout) -> Tensor {
         let states = self.encoder.forward(&batch.ids, &batch.mask, dropout);
-        self.head.transform(&states.flatten(0, 1).index_select(0, &batch.positions))
+        let hidden = states.flatten(0, 1).index_select(0, &batch.positions);
+        self.head.transform(&hidden, self.precision)
     }
 
     /// Logits [..,V] in fp32 of the head's states [..,D].
     fn decode(&self, states: &Tensor) -> Tensor {
-        states.linear(self.encoder.word_embeddings(), Some(&self.head.bias)).to_kind(Kind::Float)
+        let operand = |tensor: &Tensor| self.precision.operand(tensor);
+        let bias = operand(&self.head.bias);
+        widened(operand(states).linear(&operand(self.encoder.word_embeddings()), Some(&bias)))
     }
 
     /// Stretches (start, length) of `count` hidden tokens that are decoded together.
@@ -193,8 +205,9 @@ impl Head {
         }
     }
 
-    fn transform(&self, states: &Tensor) -> Tensor {
-        self.norm.forward(&self.activation.apply(&self.dense.forward(states)))
+    fn transform(&self, states: &Tensor, precision: Precision) -> Tensor {
+        let states = self.activation.apply(&self.dense.forward(&precision.operand(states)));
+        self.norm.forward(&widened(states))
     }
 }
 
