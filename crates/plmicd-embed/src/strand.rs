@@ -159,7 +159,16 @@ impl Strand {
                 match setting.config.model {
                     EmbedModel::SkipGram => {
                         for word in around {
-                            self.skip_gram(word, kept[middle], setting, inputs, outputs, rate, round, &mut random);
+                            self.skip_gram(
+                                word,
+                                kept[middle],
+                                setting,
+                                inputs,
+                                outputs,
+                                rate,
+                                round,
+                                &mut random,
+                            );
                         }
                     }
                     EmbedModel::Cbow => {

@@ -57,7 +57,14 @@ impl<'a> Learning<'a> {
         let strand = |_| Strand::new(count, config.dimensions);
         let negatives = NegativeSampler::new(&words.counts);
         let setting = Setting::new(config, words.kept_shares(config.subsample), negatives);
-        Self { words, setting, strands: (0..config.strands).map(strand).collect(), workers, vectors, round: 0 }
+        Self {
+            words,
+            setting,
+            strands: (0..config.strands).map(strand).collect(),
+            workers,
+            vectors,
+            round: 0,
+        }
     }
 
     /// One pass over the notes; the mean loss of a pair. `after` is told the words done in this epoch after every round
@@ -73,8 +80,7 @@ impl<'a> Learning<'a> {
             let strands = &mut self.strands[..units.len()];
             self.workers.install(|| {
                 strands.par_iter_mut().zip(units).enumerate().for_each(|(at, (strand, unit))| {
-                    let random =
-                        Random::new(setting.config.seed, [u64::from(epoch), (place + at) as u64]);
+                    let random = Random::new(setting.config.seed, [u64::from(epoch), (place + at) as u64]);
                     let notes = &words.notes[unit.clone()];
                     strand.learn(notes, setting, &vectors.inputs, &vectors.outputs, rate, number, random);
                 });

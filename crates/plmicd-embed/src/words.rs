@@ -135,7 +135,8 @@ pub(crate) struct NegativeSampler {
 
 impl NegativeSampler {
     pub fn new(counts: &[u64]) -> Self {
-        let words: Vec<u32> = (0u32..).zip(counts).filter(|(_, count)| **count > 0).map(|(id, _)| id).collect();
+        let words: Vec<u32> =
+            (0u32..).zip(counts).filter(|(_, count)| **count > 0).map(|(id, _)| id).collect();
         let weights: Vec<f64> = words.iter().map(|id| (counts[*id as usize] as f64).powf(0.75)).collect();
         let mean = weights.iter().sum::<f64>() / words.len() as f64;
         let mut shares: Vec<f64> = weights.iter().map(|weight| weight / mean).collect();

@@ -38,7 +38,8 @@ impl Stage for Vocabulary {
     const VERSION: u32 = 2;
     const OUTPUT: &'static str = kind::TOKENIZER;
     const SCHEMA: u32 = 1;
-    const SUMMARY: &'static str = "A WordPiece, byte-level BPE or word tokenizer learnt from the training notes";
+    const SUMMARY: &'static str =
+        "A WordPiece, byte-level BPE or word tokenizer learnt from the training notes";
 
     fn inputs() -> &'static [InputSpec] {
         const INPUTS: [InputSpec; 2] = [
@@ -57,15 +58,12 @@ impl Stage for Vocabulary {
             return extend::run(config, base, context);
         }
         let roles = roles(config);
-        let counts =
-            || counted(config, &Splitting::of_model(config.model, config.lowercase), context);
+        let counts = || counted(config, &Splitting::of_model(config.model, config.lowercase), context);
         let ((start, words), prefix) = match config.model {
             VocabularyModel::Wordpiece => {
                 (wordpiece_start(counts()?, roles, &config.extra_tokens), CONTINUING)
             }
-            VocabularyModel::ByteLevelBpe => {
-                (byte_level_start(counts()?, roles, &config.extra_tokens), "")
-            }
+            VocabularyModel::ByteLevelBpe => (byte_level_start(counts()?, roles, &config.extra_tokens), ""),
             VocabularyModel::Word => {
                 let pieces = words::learn(config, roles, context)?;
                 let learnt = Learnt { pieces, merges: Vec::new(), results: Vec::new() };

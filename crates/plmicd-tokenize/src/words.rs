@@ -38,8 +38,7 @@ pub fn learn(
     context: &StageContext<'_>,
 ) -> Result<Vec<String>, StageError> {
     let counts = count(config, context)?;
-    let (distinct, occurrences) =
-        (counts.len(), counts.values().map(|count| count.occurrences).sum::<u64>());
+    let (distinct, occurrences) = (counts.len(), counts.values().map(|count| count.occurrences).sum::<u64>());
     let mut words: Vec<(String, Count)> =
         counts.into_iter().filter(|(_, count)| count.notes >= config.min_documents).collect();
     words.sort_unstable_by(|a, b| b.1.notes.cmp(&a.1.notes).then_with(|| a.0.cmp(&b.0)));
@@ -75,9 +74,8 @@ fn count(config: &VocabularyConfig, context: &StageContext<'_>) -> Result<Counts
         let texts: Vec<&str> =
             batch.iter().filter(|note| sample.takes(note)).map(|note| note.text.as_str()).collect();
         num_notes += texts.len() as u64;
-        let counted: Vec<Counts> = workers.install(|| {
-            texts.par_chunks(64).map(|texts| count_texts(texts, config.lowercase)).collect()
-        });
+        let counted: Vec<Counts> = workers
+            .install(|| texts.par_chunks(64).map(|texts| count_texts(texts, config.lowercase)).collect());
         for (word, count) in counted.into_iter().flatten() {
             let total = counts.entry(word).or_default();
             total.notes += count.notes;

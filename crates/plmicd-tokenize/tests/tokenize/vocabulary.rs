@@ -77,7 +77,13 @@ fn byte_level_bpe_expresses_anything() {
 
 #[test]
 fn whole_words_are_those_of_enough_notes() {
-    let texts = ["Alpha alpha beta", "ALPHA gamma\u{a0}beta", "alpha Gamma", "delta delta delta delta", "beta alpha [UNK]"];
+    let texts = [
+        "Alpha alpha beta",
+        "ALPHA gamma\u{a0}beta",
+        "alpha Gamma",
+        "delta delta delta delta",
+        "beta alpha [UNK]",
+    ];
     let rows: Vec<(Split, &str)> = texts.iter().map(|text| (Split::Train, *text)).collect();
     let config = VocabularyConfig { min_documents: 2, ..config(VocabularyModel::Word, 100) };
     let tokenizer = learn(&config, &notes(&rows), 2);
