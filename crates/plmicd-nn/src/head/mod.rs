@@ -3,6 +3,7 @@
 mod bert_xml;
 mod cross;
 mod hierarchical;
+mod linear;
 mod pooled;
 mod vector;
 

@@ -13,6 +13,7 @@ use std::fmt::Debug;
 use plmicd_torch::{backward_with_gradient, grad_or_zeros};
 use tch::Tensor;
 
+use super::linear::{self, Linear};
 use crate::NnError;
 use crate::label_attention::{LabelAttention, OnePass, blocks};
 use crate::loss::Loss;
@@ -32,6 +33,10 @@ pub(crate) trait PooledAttention: Debug {
     /// Logits [S,L] of averages [S,L,U] of some labels, `rows` being theirs of [`PooledAttention::per_label`];
     /// differentiable.
     fn score(&self, pooled: &Tensor, rows: &[Tensor]) -> Tensor;
+    /// The weights of [`PooledAttention::score`] where it is linear in the average.
+    fn linear(&self) -> Option<Linear<'_>> {
+        None
+    }
     /// By what the products of queries and keys are divided.
     fn scale(&self) -> f64 {
         1.0
@@ -64,6 +69,10 @@ impl PooledAttention for LabelAttention {
 
     fn score(&self, pooled: &Tensor, rows: &[Tensor]) -> Tensor {
         (pooled * &rows[0]).sum_dim_intlist(-1, false, None) + &rows[1]
+    }
+
+    fn linear(&self) -> Option<Linear<'_>> {
+        Some(Linear { outputs: self.outputs(), bias: self.bias() })
     }
 
     fn precision(&self) -> Precision {
@@ -134,6 +143,11 @@ fn pool(
     (attention, pooled)
 }
 
+/// [S,L,C] -> [L,S*C].
+pub(super) fn flat(x: &Tensor) -> Tensor {
+    x.transpose(0, 1).flatten(1, 2)
+}
+
 /// The rows of a block of labels of the weights that have one for each.
 fn rows(head: &dyn PooledAttention, start: i64, length: i64) -> Vec<Tensor> {
     head.per_label().into_iter().map(|weight| weight.narrow(0, start, length)).collect()
@@ -155,10 +169,21 @@ pub(super) fn logits(
             let row = logits.get(note);
             let (keys, values, mask) = (pieces.of(&keys), pieces.of(&values), pieces.mask(states));
             for (start, length) in blocks(num_labels, label_block) {
-                let queries = low(&head.queries().narrow(0, start, length));
-                let (_, pooled) = pool(&queries, &keys, &values, mask.as_ref(), head.scale());
-                let scores = head.score(&pooled, &rows(head, start, length));
-                row.narrow(0, start, length).copy_(&scores.amax([0], false));
+                let block = |tensor: &Tensor| tensor.narrow(0, start, length);
+                let queries = low(&block(head.queries()));
+                let highest = match head.linear() {
+                    Some(linear) => {
+                        let outputs = low(&block(linear.outputs));
+                        let (_, _, scores) =
+                            linear::scores(&queries, &outputs, &keys, &values, mask.as_ref());
+                        scores.amax([0], false) + block(linear.bias)
+                    }
+                    None => {
+                        let (_, pooled) = pool(&queries, &keys, &values, mask.as_ref(), head.scale());
+                        head.score(&pooled, &rows(head, start, length)).amax([0], false)
+                    }
+                };
+                block(&row).copy_(&highest);
             }
         }
         logits
@@ -218,7 +243,12 @@ pub(super) fn one_pass(
             targets: targets.get(note),
         };
         for (start, length) in blocks(num_labels, label_block) {
-            total += pass.block(&note, start, length)?;
+            total += match (head.linear(), pass.grad_per_label.as_slice()) {
+                (Some(linear), [outputs, bias]) => {
+                    pass.linear_block(&note, &linear, [outputs, bias], start, length)
+                }
+                _ => pass.block(&note, start, length)?,
+            };
         }
     }
     backward_with_gradient(&keys, &grad_keys)?;
@@ -227,23 +257,23 @@ pub(super) fn one_pass(
 }
 
 /// What the blocks of a pass share.
-struct Pass<'a> {
-    head: &'a dyn PooledAttention,
-    loss: Loss,
+pub(super) struct Pass<'a> {
+    pub head: &'a dyn PooledAttention,
+    pub loss: Loss,
     /// That of the gradient of each logit.
-    scale: f64,
-    grad_queries: Tensor,
-    grad_per_label: Vec<Tensor>,
+    pub scale: f64,
+    pub grad_queries: Tensor,
+    pub grad_per_label: Vec<Tensor>,
 }
 
 /// The parts of a batch that belong to one note, [S,C,..]; the gradients are views.
-struct Note {
-    keys: Tensor,
-    values: Tensor,
-    mask: Option<Tensor>,
-    grad_keys: Tensor,
-    grad_values: Tensor,
-    targets: Tensor,
+pub(super) struct Note {
+    pub keys: Tensor,
+    pub values: Tensor,
+    pub mask: Option<Tensor>,
+    pub grad_keys: Tensor,
+    pub grad_values: Tensor,
+    pub targets: Tensor,
 }
 
 impl Pass<'_> {
@@ -285,10 +315,9 @@ impl Pass<'_> {
                 grad_scores /= scale;
             }
             let grad_scores = low(&grad_scores);
-            let by_segment = widened(grad_scores.matmul(&note.keys));
-            let _ = block(&self.grad_queries).g_add_(&by_segment.sum_dim_intlist(0, false, None));
-            let queries = queries.unsqueeze(0).expand([grad_scores.size()[0], -1, -1], false);
-            self.add_products(&note.grad_keys, &grad_scores.transpose(1, 2), &queries);
+            let by_label = flat(&grad_scores);
+            self.add_product(&block(&self.grad_queries), &by_label, &note.keys.flatten(0, 1));
+            self.add_product(&note.grad_keys.flatten(0, 1), &by_label.transpose(0, 1), &queries);
             self.add_products(&note.grad_values, &low(&attention).transpose(1, 2), &grad_pooled);
         });
         Ok(sum)
