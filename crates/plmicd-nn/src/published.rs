@@ -106,9 +106,9 @@ impl PlmIcd {
                     .to_owned(),
             ));
         }
-        let mut sorted: Vec<usize> = order.to_vec();
-        sorted.sort_unstable();
-        if codes.len() != self.num_labels() || !sorted.into_iter().eq(0..codes.len()) {
+        let mut places: Vec<usize> = order.to_vec();
+        places.sort_unstable();
+        if codes.len() != self.num_labels() || !places.into_iter().eq(0..codes.len()) {
             return Err(NnError::Invalid(format!(
                 "{} codes and {} places for {} labels",
                 codes.len(),
