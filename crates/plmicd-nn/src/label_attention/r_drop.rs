@@ -96,8 +96,8 @@ mod tests {
         let second = Tensor::from_slice(&[-1.5f64, 0.4, -0.6, 0.0]).set_requires_grad(true);
         let targets = Tensor::from_slice(&[0.0f64, 1.0, 1.0, 0.0]);
         let (p, q) = (first.sigmoid(), second.sigmoid());
-        let divergence =
-            |p: &Tensor, q: &Tensor| p * (p / q).log() + (1.0 - p) * ((1.0 - p) / (1.0 - q)).log();
+        let rest = |p: &Tensor| -> Tensor { 1.0 - p };
+        let divergence = |p: &Tensor, q: &Tensor| p * (p / q).log() + rest(p) * (rest(p) / rest(q)).log();
         let loss = Loss::BinaryCrossEntropy;
         let expected = (loss.elementwise(&first, &targets) + loss.elementwise(&second, &targets)) * 0.5
             + (divergence(&p, &q) + divergence(&q, &p)) * (0.5 * 3.0);
