@@ -283,7 +283,8 @@ mod tests {
     #[test]
     fn the_derivative_of_every_loss_is_that_of_autograd() {
         for loss in ALL {
-            let (mut logits, targets) = grid(&[-9.0, -3.1, -2.9, -1.0, -0.2, 0.0, 0.7, 2.5, 6.0, 12.0]);
+            // Not at 0, where the stable form of the logarithm has a kink that cancels and autograd cannot see that.
+            let (mut logits, targets) = grid(&[-9.0, -3.1, -2.9, -1.0, -0.2, 1e-3, 0.7, 2.5, 6.0, 12.0]);
             loss.elementwise(&logits, &targets).sum(Kind::Double).backward();
             let difference = (loss.derivative(&logits, &targets) - logits.grad()).abs().max();
             assert!(f64::try_from(difference).unwrap() < 1e-10, "{loss:?}");

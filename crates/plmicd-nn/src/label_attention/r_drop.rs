@@ -92,8 +92,8 @@ mod tests {
 
     #[test]
     fn the_value_is_that_of_the_divergences_and_the_derivatives_are_autograds() {
-        let first = Tensor::from_slice(&[-2.0f64, 0.3, 1.7, 0.0]).set_requires_grad(true);
-        let second = Tensor::from_slice(&[-1.5f64, 0.4, -0.6, 0.0]).set_requires_grad(true);
+        let first = Tensor::from_slice(&[-2.0f64, 0.3, 1.7, 1e-3]).set_requires_grad(true);
+        let second = Tensor::from_slice(&[-1.5f64, 0.4, -0.6, -1e-3]).set_requires_grad(true);
         let targets = Tensor::from_slice(&[0.0f64, 1.0, 1.0, 0.0]);
         let (p, q) = (first.sigmoid(), second.sigmoid());
         let rest = |p: &Tensor| -> Tensor { 1.0 - p };
