@@ -6,6 +6,8 @@ use arrow_array::builder::{ListBuilder, StringBuilder};
 use arrow_array::{ArrayRef, Int64Array, LargeStringArray, RecordBatch, UInt16Array};
 use camino::{Utf8Path, Utf8PathBuf};
 use parquet::arrow::ArrowWriter;
+use parquet::basic::Compression;
+use parquet::file::properties::WriterProperties;
 use plmicd_data::{CodeSystem, Split};
 use plmicd_preprocess::source_files::table_files;
 use plmicd_preprocess::{PreprocessConfig, Splits, TableColumns};
@@ -89,10 +91,15 @@ fn a_parquet_file_is_read_whatever_wrote_it() {
         ("codes", Arc::new(codes.finish())),
     ];
     let batch = RecordBatch::try_from_iter(columns).unwrap();
-    let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
-    writer.write(&batch).unwrap();
-    writer.close().unwrap();
+    let written = |compression| {
+        let properties = WriterProperties::builder().set_compression(compression).build();
+        let mut bytes = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        bytes
+    };
+    let bytes = written(Compression::UNCOMPRESSED);
     let (_dir, root) = folder("notes.parquet", &bytes);
 
     let mut config = PreprocessConfig { splits: Splits::Random, ..icd10() };
@@ -107,6 +114,13 @@ fn a_parquet_file_is_read_whatever_wrote_it() {
         rows(&outcome).into_iter().map(|(id, subject, _, codes)| (id, subject, codes)).collect();
     assert_eq!(read, [("7", "65535", vec!["I10", "E11.9"]), ("8", "1", vec!["E11.9"])]);
     assert_eq!(outcome.note("8").text, "second é");
+
+    // What other programs compress with: Snappy is the default of most.
+    for compression in [Compression::SNAPPY, Compression::GZIP(Default::default()), Compression::LZ4_RAW] {
+        fs_err::write(root.join("notes.parquet"), written(compression)).unwrap();
+        assert_eq!(run("table", &root, None, 2, &config).unwrap().digest, outcome.digest, "{compression}");
+    }
+    fs_err::write(root.join("notes.parquet"), &bytes).unwrap();
 
     config.table.text_column = "note".to_owned();
     let message = error("table", &root, &config);

@@ -41,7 +41,7 @@ fn run(
     let work = root.join("work");
     let context = StageContext::new(inputs, &out, &work, runtime, &NoEvents, Interrupt::default());
     TextCorpus::run(config, &context)?;
-    assert_eq!(notes_files(&out).unwrap().len(), 3, "what it writes is a source of notes");
+    assert_eq!(notes_files(&out).unwrap().len(), 4, "what it writes is a source of notes");
     Ok((
         NoteReader::open(out.join("notes.parquet")).unwrap().map(Result::unwrap).collect(),
         LabelSpace::read(&out.join("labels.json")).unwrap(),
