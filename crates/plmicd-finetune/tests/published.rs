@@ -100,9 +100,10 @@ fn check_round_trip(name: &str, pad: i32) {
     let (back, report) =
         PlmIcd::from_published(&exported, said.config, Device::Cpu).expect("a published checkpoint");
     assert!(report.missing.is_empty() && report.unexpected.is_empty(), "{report}");
-    // Label l of ours is row 36 - l of theirs: the codes are in falling order.
+    // Label l of ours is row 36 - l of theirs: the codes are in falling order. A matrix product may round otherwise
+    // where its rows are in another order.
     let turned = back.logits(&batch).flip([1]);
-    assert!(turned.equal(&logits), "{name}: off by {}", difference(&turned, &logits));
+    assert!(difference(&turned, &logits) < 1e-6, "{name}: off by {}", difference(&turned, &logits));
     let codes = fs_err::read_to_string(exported.join(CODE_FILE)).expect("a list");
     let mut expected: Vec<&str> = labels.labels().iter().map(|label| label.code.as_str()).collect();
     expected.sort_unstable();
