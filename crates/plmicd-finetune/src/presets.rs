@@ -12,6 +12,7 @@ macro_rules! released_training {
 epochs = 20
 batch_size = 1
 accumulation = 8
+accumulation_rule = "published"
 order = "shuffled"
 best_metric = "last_epoch"
 [optimizer]
@@ -141,6 +142,7 @@ epochs = 20
 batch_size = 16
 accumulation = 1
 order = "shuffled"
+best_metric = "mean_average_precision"
 early_stopping_patience = 3
 [optimizer]
 learning_rate = 5e-5
