@@ -60,17 +60,29 @@ impl Plan {
     /// The nodes whose outputs are to be fetched from the store's mirror now: those that a node which can run reads
     /// from, and those that no other node of the plan reads.
     pub fn to_fetch<'p>(&'p self, pipeline: &Pipeline) -> Vec<(&'p Planned, &'p ActionRecord)> {
-        let read_by = |name: &str, runs_only: bool| {
-            self.nodes.iter().any(|reader| {
-                (!runs_only || matches!(reader.decision, Decision::Run(_)))
-                    && pipeline.node(&reader.node).is_some_and(|node| node.upstream().any(|up| up == name))
+        let remote: Vec<(&Planned, &ActionRecord)> = self
+            .nodes
+            .iter()
+            .filter_map(|planned| match &planned.decision {
+                Decision::Remote(record) => Some((planned, record.as_ref())),
+                _ => None,
             })
-        };
-        let remote = self.nodes.iter().filter_map(|planned| match &planned.decision {
-            Decision::Remote(record) => Some((planned, record.as_ref())),
-            _ => None,
-        });
-        remote.filter(|(planned, _)| read_by(&planned.node, true) || !read_by(&planned.node, false)).collect()
+            .collect();
+        if remote.is_empty() {
+            return remote;
+        }
+        let decisions: BTreeMap<&str, &Decision> =
+            self.nodes.iter().map(|planned| (planned.node.as_str(), &planned.decision)).collect();
+        let (mut read, mut needed) = (BTreeSet::new(), BTreeSet::new());
+        for node in &pipeline.nodes {
+            let Some(decision) = decisions.get(node.name.as_str()) else { continue };
+            read.extend(node.upstream());
+            if matches!(decision, Decision::Run(_)) {
+                needed.extend(node.upstream());
+            }
+        }
+        let wanted = |name: &str| needed.contains(name) || !read.contains(name);
+        remote.into_iter().filter(|(planned, _)| wanted(&planned.node)).collect()
     }
 
     /// Whether nothing has to run.
