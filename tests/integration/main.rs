@@ -3,6 +3,7 @@
 
 #![allow(clippy::print_stderr, reason = "a skipped test says why")]
 
+mod baselines;
 mod command_line;
 mod crashes;
 mod curves;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use plmicd_data::{LabelSpace, TrainingHistory};
-use plmicd_nn::{Attention, EncoderConfig, Padding, Pooling};
+use plmicd_nn::{Attention, IcdModel, Padding, PlmIcd, Pooling, WordArchitecture, WordModel};
 
 use crate::config::{FinetuneConfig, LabelInit};
 use crate::notes::NoteSet;
@@ -11,7 +11,7 @@ use crate::notes::NoteSet;
 /// What the card tells. It holds counts and figures only, and no times, so that equal models have equal cards.
 pub(crate) struct Card<'a> {
     pub config: &'a FinetuneConfig,
-    pub encoder: &'a EncoderConfig,
+    pub model: &'a IcdModel,
     pub pretrained: bool,
     pub restricted: bool,
     pub labels: &'a LabelSpace,
@@ -23,48 +23,31 @@ pub(crate) struct Card<'a> {
 impl Card<'_> {
     /// The card as Markdown.
     pub fn to_markdown(&self) -> String {
-        let mut text = format!(
-            "# PLM-ICD model\n\nAssigns ICD codes to clinical notes: a pretrained transformer reads a note {}, and {}.\n\n",
-            if self.config.pooling == Pooling::Whole { "as a whole" } else { "in segments" },
-            answers(self.config)
-        );
+        let mut text = match self.model {
+            IcdModel::PlmIcd(_) => format!(
+                "# PLM-ICD model\n\nAssigns ICD codes to clinical notes: a pretrained transformer reads a note {}, and {}.\n\n",
+                if self.config.pooling == Pooling::Whole { "as a whole" } else { "in segments" },
+                answers(self.config)
+            ),
+            IcdModel::Word(_) => "# Word-level coding model\n\nAssigns ICD codes to clinical notes: word embeddings are read by a small network, and label attention reads its states, one query per code.\n\n"
+                .to_owned(),
+        };
         if self.restricted {
             text.push_str("**Restricted.** Trained on data under a use agreement, and itself subject to it: weights can hold traces of notes. Do not pass it on.\n\n");
         }
         text.push_str("## Model\n\n| | |\n|---|---|\n");
-        let (config, encoder) = (self.config, self.encoder);
-        let source = if self.pretrained { "pretrained" } else { "trained from nothing" };
-        let head = match config.label_init {
-            LabelInit::Random => "random start",
-            LabelInit::Descriptions => "started from the codes' descriptions",
-        };
-        let attention = match config.attention {
-            Attention::Laat => "LAAT",
-            Attention::Caml => "CAML's",
-            Attention::BertXml => "BERT-XML's",
-            Attention::Cross => "PLM-CA's cross-attention",
-            Attention::None => "none",
+        let config = self.config;
+        let [reader, attention, reads] = match self.model {
+            IcdModel::PlmIcd(model) => self.of_transformer(model),
+            IcdModel::Word(model) => self.of_words(model),
         };
         let padding = match config.padding {
             Padding::Mask => "masked in label attention",
             Padding::Attend => "attended, as in the published implementation",
         };
-        let reads = match config.pooling {
-            Pooling::Whole => {
-                let most = config.max_length.min(encoder.max_sequence_length().max(0) as usize);
-                format!("{most} tokens as one sequence")
-            }
-            _ => format!("{} tokens in segments of {}", config.max_length, config.segment_length),
-        };
         let rows = [
-            (
-                "encoder",
-                format!(
-                    "{} ({source}), {} layers, width {}, vocabulary {}",
-                    encoder.model_type, encoder.num_hidden_layers, encoder.hidden_size, encoder.vocab_size
-                ),
-            ),
-            ("label attention", format!("{attention}, {} labels, {head}", self.labels.len())),
+            ("encoder", reader),
+            ("label attention", attention),
             ("reads", reads),
             ("padding", padding.to_owned()),
             ("parameters", self.history.parameters.to_string()),
@@ -81,6 +64,62 @@ impl Card<'_> {
         self.training(&mut text);
         text.push_str(LIMITS);
         text
+    }
+
+    /// What reads the notes, the label attention, and how much of a note is read.
+    fn of_transformer(&self, model: &PlmIcd) -> [String; 3] {
+        let (config, encoder) = (self.config, model.encoder().config());
+        let source = if self.pretrained { "pretrained" } else { "trained from nothing" };
+        let head = match config.label_init {
+            LabelInit::Random => "random start",
+            LabelInit::Descriptions => "started from the codes' descriptions",
+        };
+        let attention = match config.attention {
+            Attention::Laat => "LAAT",
+            Attention::Caml => "CAML's",
+            Attention::BertXml => "BERT-XML's",
+            Attention::Cross => "PLM-CA's cross-attention",
+            Attention::None => "none",
+        };
+        let reads = match config.pooling {
+            Pooling::Whole => {
+                let most = config.max_length.min(encoder.max_sequence_length().max(0) as usize);
+                format!("{most} tokens as one sequence")
+            }
+            _ => format!("{} tokens in segments of {}", config.max_length, config.segment_length),
+        };
+        [
+            format!(
+                "{} ({source}), {} layers, width {}, vocabulary {}",
+                encoder.model_type, encoder.num_hidden_layers, encoder.hidden_size, encoder.vocab_size
+            ),
+            format!("{attention}, {} labels, {head}", self.labels.len()),
+            reads,
+        ]
+    }
+
+    fn of_words(&self, model: &WordModel) -> [String; 3] {
+        let shape = model.config();
+        let (kind, attention) = match shape.architecture {
+            WordArchitecture::BiLstm => ("bidirectional LSTM", "LAAT"),
+            WordArchitecture::Cnn => ("convolution", "CAML"),
+            WordArchitecture::MultiResCnn => ("convolutions with residual blocks", "CAML"),
+        };
+        let extra = match (&shape.parents, shape.description_weight) {
+            (Some(_), _) => ", after their categories",
+            (None, Some(_)) => ", drawn towards the codes' descriptions",
+            (None, None) => "",
+        };
+        [
+            format!(
+                "{kind} over words, states of width {}, embeddings of width {}, vocabulary {}",
+                shape.state_size(),
+                shape.embedding_size,
+                shape.vocab_size
+            ),
+            format!("{attention}, {} labels{extra}", self.labels.len()),
+            format!("{} words", shape.max_length),
+        ]
     }
 
     fn training(&self, text: &mut String) {

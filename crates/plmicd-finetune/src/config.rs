@@ -9,6 +9,8 @@ use plmicd_train::{AccumulationRule, OptimizerConfig, Order, TrainerConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::word_config::{self, Architecture, WordModelSettings};
+
 /// Where label queries and output vectors start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -114,6 +116,11 @@ impl Default for EncoderShape {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FinetuneConfig {
+    /// What reads the notes: `transformer` (PLM-ICD), or over whole words `bi-lstm` (LAAT), `cnn` (CAML) or
+    /// `multi-res-cnn` (MultiResCNN).
+    pub architecture: Architecture,
+    /// Layers of a word-level model.
+    pub word_model: WordModelSettings,
     /// Tokens of a note that are read, start and end token included; the rest is cut off.
     pub max_length: usize,
     /// Tokens of a segment (C): what the encoder sees at once.
@@ -179,6 +186,8 @@ pub struct FinetuneConfig {
 impl Default for FinetuneConfig {
     fn default() -> Self {
         Self {
+            architecture: Architecture::Transformer,
+            word_model: WordModelSettings::default(),
             max_length: 3072,
             segment_length: 128,
             pooling: Pooling::Segment,
@@ -210,17 +219,20 @@ impl Default for FinetuneConfig {
 }
 
 impl FinetuneConfig {
-    /// What the types cannot express. `encoder_wired`: the pipeline fills the input `encoder`.
-    pub(crate) fn issues(&self, encoder_wired: bool) -> Vec<ConfigIssue> {
-        let mut issues = Vec::new();
+    /// What the types cannot express. `wired`: the inputs that the pipeline fills.
+    pub(crate) fn issues(&self, wired: &[&str]) -> Vec<ConfigIssue> {
+        let encoder_wired = wired.contains(&"encoder");
+        let mut issues = word_config::issues(self, wired);
         let mut require = |ok: bool, path: &str, message: &str| {
             if !ok {
                 issues.push(ConfigIssue::new(path, message));
             }
         };
         require(self.segment_length >= 4, "segment_length", "expected at least 4 tokens");
+        let segments = self.architecture == Architecture::Transformer;
+        require(self.max_length > 0, "max_length", "expected at least 1");
         require(
-            self.max_length >= self.segment_length,
+            !segments || self.max_length == 0 || self.max_length >= self.segment_length,
             "max_length",
             "expected at least one segment: no less than segment_length",
         );
@@ -364,7 +376,11 @@ mod tests {
     use super::*;
 
     fn paths(config: &FinetuneConfig, encoder_wired: bool) -> Vec<String> {
-        config.issues(encoder_wired).into_iter().map(|issue| issue.path).collect()
+        config
+            .issues(if encoder_wired { &["encoder"] } else { &[] })
+            .into_iter()
+            .map(|issue| issue.path)
+            .collect()
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use plmicd_metrics::{Ranking, Scope, Scored, Truth};
-use plmicd_nn::{INFERENCE_TOKENS, LabelTargets, PlmIcd, SpecialTokens};
+use plmicd_nn::{INFERENCE_TOKENS, IcdModel, LabelTargets, SpecialTokens};
 use plmicd_train::{Cause, EvaluationSigns, Observer, TrainError};
 use tch::Tensor;
 
@@ -16,12 +16,12 @@ const KS: [usize; 3] = [5, 8, 15];
 /// Figures on the dev notes: `loss`, `micro_f1` at the best `threshold`, `precision_at_5`, `_8`, `_15`,
 /// `mean_average_precision`. Memory does not grow with the number of notes beyond what [`PairPool`] keeps.
 pub(crate) fn evaluate(
-    model: &PlmIcd,
+    model: &IcdModel,
     notes: &NoteSet,
     specials: &SpecialTokens,
     observer: &dyn Observer,
 ) -> Result<(BTreeMap<String, f64>, EvaluationSigns), TrainError> {
-    let plan = model.layout().inference_batches(&notes.lengths, INFERENCE_TOKENS);
+    let plan = model.batching().inference_batches(&notes.lengths, INFERENCE_TOKENS);
     let mut sums = Sums::new(model.num_labels());
     let mut done = 0;
     for batch in plan {
@@ -76,7 +76,7 @@ impl Sums {
 
     fn add(
         &mut self,
-        model: &PlmIcd,
+        model: &IcdModel,
         notes: &NoteSet,
         batch: &[usize],
         specials: &SpecialTokens,
@@ -86,7 +86,7 @@ impl Sums {
         let rows: Vec<&[i32]> = batch.iter().map(|&note| notes.labels[note].as_slice()).collect();
         let targets = LabelTargets::from_indices(&rows, labels, model.device())?;
         let (scores, loss) = tch::no_grad(|| -> Result<(Tensor, f64), Cause> {
-            let logits = model.logits(&model.batch(&tokens, specials)?);
+            let logits = model.logits(&model.batch(&tokens, specials)?)?;
             let loss = model.loss(&logits, &targets)?;
             Ok((logits.sigmoid(), loss))
         })?;

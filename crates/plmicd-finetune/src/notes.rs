@@ -2,7 +2,7 @@
 
 use camino::Utf8Path;
 use plmicd_data::{ShardReader, Split};
-use plmicd_nn::{NoteLayout, SpecialTokens};
+use plmicd_nn::{Batching, SpecialTokens};
 use plmicd_pipeline::{BadInput, StageContext, StageError};
 
 /// Notes between two looks at the interrupt flag while reading.
@@ -26,7 +26,7 @@ pub(crate) struct NoteSet {
 pub(crate) struct Limits {
     pub vocab_size: usize,
     pub num_labels: usize,
-    pub layout: NoteLayout,
+    pub batching: Batching,
     pub specials: SpecialTokens,
 }
 
@@ -44,7 +44,7 @@ impl NoteSet {
         let failed = |error| StageError::because(format!("reading the {split} notes"), error);
         let reader = ShardReader::open(dir, split).map_err(failed)?;
         let total = reader.num_notes();
-        let room = limits.layout.room(&limits.specials);
+        let room = limits.batching.room(&limits.specials);
         let mut set =
             Self { tokens: Vec::new(), labels: Vec::new(), lengths: Vec::new(), cut: 0, labels_present: 0 };
         let mut present = vec![false; limits.num_labels];
@@ -68,7 +68,7 @@ impl NoteSet {
             set.cut += usize::from(note.tokens.len() > room);
             note.tokens.truncate(room);
             note.tokens.shrink_to_fit();
-            set.lengths.push(limits.layout.length(note.tokens.len(), &limits.specials));
+            set.lengths.push(limits.batching.length(note.tokens.len(), &limits.specials));
             set.tokens.push(note.tokens);
             set.labels.push(note.labels);
             let done = set.tokens.len() as u64;
@@ -97,6 +97,13 @@ impl NoteSet {
         };
         let advice = "look at stats.json of the notes and of the token shards";
         Err(BadInput::new(dir, complaint).hint(advice).into())
+    }
+
+    /// Which of the labels occur.
+    pub fn seen(&self, num_labels: usize) -> Vec<bool> {
+        let mut seen = vec![false; num_labels];
+        self.labels.iter().flatten().for_each(|&label| seen[label as usize] = true);
+        seen
     }
 
     /// Number of notes.

@@ -27,6 +27,66 @@ max_grad_norm = 0.0
     };
 }
 
+/// How LAAT's code trains, up to what tells LAAT and JointLAAT apart. It stops after the sixth epoch without a better one.
+macro_rules! laat {
+    () => {
+        r#"architecture = "bi-lstm"
+max_length = 4000
+padding = "attend"
+dropout = 0.3
+label_init = "random"
+epochs = 50
+batch_size = 8
+accumulation = 1
+order = "shuffled"
+best_metric = "micro_f1"
+early_stopping_patience = 6
+[optimizer]
+learning_rate = 1e-3
+weight_decay = 0.0
+variant = "torch"
+epsilon = 1e-8
+warmup_fraction = 0.0
+schedule = "constant"
+max_grad_norm = 0.0
+[word_model]
+freeze_embeddings = true
+unit_embeddings = false
+hidden_size = 512
+projection_size = 512
+"#
+    };
+}
+
+/// How CAML's and MultiResCNN's code trains, up to the widths of the convolutions.
+macro_rules! convolution_training {
+    () => {
+        r#"max_length = 2500
+padding = "attend"
+dropout = 0.2
+label_init = "random"
+epochs = 200
+batch_size = 16
+accumulation = 1
+order = "similar-length"
+best_metric = "precision_at_8"
+early_stopping_patience = 10
+[optimizer]
+learning_rate = 1e-4
+weight_decay = 0.0
+variant = "torch"
+epsilon = 1e-8
+warmup_fraction = 0.0
+schedule = "constant"
+max_grad_norm = 0.0
+[word_model]
+freeze_embeddings = false
+unit_embeddings = true
+filter_maps = 50
+"#
+    };
+}
+
 /// What `preset = "…"` of the stage may say.
 pub const PRESETS: &[Preset] = &[
     Preset {
@@ -154,6 +214,39 @@ schedule = "linear"
 max_grad_norm = 1.0
 "#,
     },
+    Preset {
+        name: "laat",
+        summary: "LAAT as published (Vu et al. 2020): a bidirectional LSTM over 4,000 words; wire skip-gram embeddings",
+        settings: concat!(laat!(), "hierarchy = \"none\"\n"),
+    },
+    Preset {
+        name: "joint-laat",
+        summary: "JointLAAT (Vu et al. 2020): LAAT that scores the categories first",
+        settings: concat!(laat!(), "hierarchy = \"three-character\"\nparent_projection_size = 128\n"),
+    },
+    Preset {
+        name: "caml",
+        summary: "CAML as published (Mullenbach et al. 2018): a convolution over 2,500 words; wire CBOW embeddings",
+        settings: concat!("architecture = \"cnn\"\n", convolution_training!(), "kernel_sizes = [10]\n"),
+    },
+    Preset {
+        name: "dr-caml",
+        summary: "DR-CAML (Mullenbach et al. 2018): CAML drawn towards the codes' descriptions",
+        settings: concat!(
+            "architecture = \"cnn\"\n",
+            convolution_training!(),
+            "kernel_sizes = [10]\ndescription_weight = 0.01\n"
+        ),
+    },
+    Preset {
+        name: "multirescnn",
+        summary: "MultiResCNN as published (Li and Yu 2020): six widths with residual blocks over 2,500 words",
+        settings: concat!(
+            "architecture = \"multi-res-cnn\"\n",
+            convolution_training!(),
+            "kernel_sizes = [3, 5, 9, 15, 19, 25]\n"
+        ),
+    },
 ];
 
 #[cfg(test)]
@@ -169,7 +262,9 @@ mod tests {
         for (at, preset) in PRESETS.iter().enumerate() {
             assert!(PRESETS[..at].iter().all(|other| other.name != preset.name), "{} twice", preset.name);
             let values = preset.values().unwrap_or_else(|problem| panic!("{}: {problem}", preset.name));
-            let checked = stage.check(&values, &["shards", "encoder"]);
+            let words = values.get("architecture").is_some();
+            let wired = if words { ["shards", "embeddings"] } else { ["shards", "encoder"] };
+            let checked = stage.check(&values, &wired);
             checked.unwrap_or_else(|issues| panic!("{}: {issues:?}", preset.name));
         }
     }

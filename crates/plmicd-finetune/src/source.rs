@@ -1,6 +1,6 @@
-//! Training notes as batches of segments, made on the trainer's other thread.
+//! Training notes as batches, made on the trainer's other thread.
 
-use plmicd_nn::{LabelTargets, NoteLayout, SegmentBatch, SpecialTokens};
+use plmicd_nn::{Batching, IcdBatch, LabelTargets, SpecialTokens};
 use plmicd_train::{BatchSource, Cause};
 use tch::Device;
 
@@ -8,7 +8,7 @@ use crate::notes::NoteSet;
 
 /// A batch as the model takes it.
 pub(crate) struct NoteBatch {
-    pub segments: SegmentBatch,
+    pub notes: IcdBatch,
     pub truth: LabelTargets,
 }
 
@@ -17,7 +17,7 @@ pub(crate) struct NoteSource<'a> {
     pub notes: &'a NoteSet,
     pub num_labels: usize,
     pub specials: SpecialTokens,
-    pub layout: &'a NoteLayout,
+    pub batching: Batching,
     pub device: Device,
 }
 
@@ -32,7 +32,7 @@ impl BatchSource for NoteSource<'_> {
         let tokens: Vec<&[i32]> = examples.iter().map(|&note| self.notes.tokens[note].as_slice()).collect();
         let labels: Vec<&[i32]> = examples.iter().map(|&note| self.notes.labels[note].as_slice()).collect();
         Ok(NoteBatch {
-            segments: self.layout.batch(&tokens, &self.specials, self.device)?,
+            notes: self.batching.batch(&tokens, &self.specials, self.device)?,
             truth: LabelTargets::from_indices(&labels, self.num_labels, self.device)?,
         })
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use plmicd_data::{
     ExtendedVocabulary, LabelSpace, SpecialTokens, Split, TrainingHistory, copy_tokenizer, kind,
 };
-use plmicd_nn::NoteLayout;
+use plmicd_nn::{Batching, EncoderConfig, NoteLayout};
 use plmicd_pipeline::{BadInput, ConfigIssue, InputSpec, Preset, Stage, StageContext, StageError};
 use plmicd_train::{Checkpoints, Kept, TrainError, Trainer};
 
@@ -18,8 +18,9 @@ use crate::presets::PRESETS;
 use crate::source::NoteSource;
 use crate::start;
 use crate::task::FinetuneTask;
+use crate::word_start::WordStart;
 
-/// Token shards, and an encoder if there is one, to a `model`.
+/// Token shards, and an encoder or word embeddings if there are any, to a `model`.
 #[derive(Clone, Copy, Debug)]
 pub struct Finetune;
 
@@ -31,18 +32,19 @@ impl Stage for Finetune {
     const OUTPUT: &'static str = kind::MODEL;
     const SCHEMA: u32 = 1;
     const SUMMARY: &'static str =
-        "Fine-tunes PLM-ICD: an encoder over segments, label attention over the note";
+        "Trains a coding model: PLM-ICD's encoder over segments, or words, and label attention over the note";
 
     fn inputs() -> &'static [InputSpec] {
-        const INPUTS: [InputSpec; 2] = [
+        const INPUTS: [InputSpec; 3] = [
             InputSpec::required("shards", &[kind::TOKEN_SHARDS]),
             InputSpec::optional("encoder", &[kind::HF_MODEL, kind::ENCODER]),
+            InputSpec::optional("embeddings", &[kind::EMBEDDINGS]),
         ];
         &INPUTS
     }
 
     fn check(config: &Self::Config, wired: &[&str]) -> Vec<ConfigIssue> {
-        config.issues(wired.contains(&"encoder"))
+        config.issues(wired)
     }
 
     fn presets() -> &'static [Preset] {
@@ -64,26 +66,30 @@ impl Stage for Finetune {
         }
         let path = shards.file(SpecialTokens::FILE);
         let tokens = SpecialTokens::read(&path).map_err(read)?;
-        let specials = start::model_specials(&path, &tokens)?;
+        let mut specials = start::model_specials(&path, &tokens)?;
         let extended = match encoder {
             Some(encoder) => ExtendedVocabulary::missing_in(&encoder.dir, &shards.dir).map_err(read)?,
             None => None,
         };
         let extended = extended.as_ref();
-        let shape = start::encoder_config(config, encoder, &tokens, extended, context)?;
-        let layout = NoteLayout::new(&config.model(), &shape);
-        layout.check(&specials).map_err(|error| StageError::because("reading the token shards", error))?;
-        if layout.max_length() < config.max_length {
-            context.warn(format!(
-                "max_length is {}, but the encoder reads at most {} tokens of a whole note: the rest is cut off",
-                config.max_length,
-                layout.max_length()
-            ));
-        }
+        let (reader, batching) = match config.architecture.word_level() {
+            None => {
+                let shape = start::encoder_config(config, encoder, &tokens, extended, context)?;
+                let layout = note_layout(config, &shape, &specials, context)?;
+                (Reader::Encoder(Box::new(shape)), Batching::Segments(layout))
+            }
+            Some(architecture) => {
+                // Words stand for themselves: nothing is put around a note.
+                (specials.cls, specials.sep) = (None, None);
+                let start = WordStart::read(config, architecture, shards, &labels, &tokens, context)?;
+                let batching = start.batching();
+                (Reader::Words(Box::new(start)), batching)
+            }
+        };
         let limits = Limits {
             vocab_size: tokens.vocab_size,
             num_labels: labels.len(),
-            layout: layout.clone(),
+            batching: batching.clone(),
             specials,
         };
         let train = NoteSet::read(&shards.dir, Split::Train, &limits, context)?;
@@ -93,10 +99,13 @@ impl Stage for Finetune {
         };
         report(&train, dev.as_ref(), labels.len(), context);
 
-        let model =
-            start::model(config, &shape, shards, &labels, &train, &specials, extended, device, context)?;
-        let source =
-            NoteSource { notes: &train, num_labels: labels.len(), specials, layout: &layout, device };
+        let model = match reader {
+            Reader::Encoder(shape) => {
+                start::model(config, &shape, shards, &labels, &train, &specials, extended, device, context)?
+            }
+            Reader::Words(start) => start.model(config, &labels, &train, device, context)?,
+        };
+        let source = NoteSource { notes: &train, num_labels: labels.len(), specials, batching, device };
         let mut task = FinetuneTask { model, dev: dev.as_ref(), specials, signs: None };
         let trainer = Trainer {
             config: config.trainer(),
@@ -116,6 +125,11 @@ impl Stage for Finetune {
                 error => StageError::because("training", error),
             })?;
 
+        let described = task.model.describe_unseen(&train.seen(labels.len()));
+        if described > 0 {
+            context
+                .note(format!("{described} codes without training notes are scored by their descriptions"));
+        }
         let out = context.output_dir();
         let write = |error| StageError::because("writing the model", error);
         task.model.save(out).map_err(|error| StageError::because("writing the model", error))?;
@@ -125,7 +139,7 @@ impl Stage for Finetune {
         copy_tokenizer(&shards.dir, out)?;
         let card = Card {
             config,
-            encoder: &shape,
+            model: &task.model,
             pretrained: encoder.is_some(),
             restricted: context.restricted(),
             labels: &labels,
@@ -136,6 +150,31 @@ impl Stage for Finetune {
         fs_err::write(out.join("README.md"), card.to_markdown())?;
         Ok(())
     }
+}
+
+/// What reads the notes, before there is a model.
+enum Reader {
+    Encoder(Box<EncoderConfig>),
+    Words(Box<WordStart>),
+}
+
+/// How notes are cut for this encoder, after a look at what they are framed by.
+fn note_layout(
+    config: &FinetuneConfig,
+    shape: &EncoderConfig,
+    specials: &plmicd_nn::SpecialTokens,
+    context: &StageContext<'_>,
+) -> Result<NoteLayout, StageError> {
+    let layout = NoteLayout::new(&config.model(), shape);
+    layout.check(specials).map_err(|error| StageError::because("reading the token shards", error))?;
+    if layout.max_length() < config.max_length {
+        context.warn(format!(
+            "max_length is {}, but the encoder reads at most {} tokens of a whole note: the rest is cut off",
+            config.max_length,
+            layout.max_length()
+        ));
+    }
+    Ok(layout)
 }
 
 /// Whether the shards have a dev split.
@@ -165,7 +204,7 @@ fn identity(config: &FinetuneConfig, context: &StageContext<'_>) -> Result<Strin
     let config =
         serde_json::to_string(config).map_err(|error| StageError::because("hashing the config", error))?;
     let mut identity = format!("{} {}\n{config}\n", Finetune::NAME, Finetune::VERSION);
-    for name in ["shards", "encoder"] {
+    for name in ["shards", "encoder", "embeddings"] {
         if let Some(input) = context.optional_input(name) {
             identity.push_str(&format!("{name} {}\n", input.digest));
         }

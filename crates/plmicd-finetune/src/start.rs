@@ -2,7 +2,7 @@
 
 use camino::Utf8Path;
 use plmicd_data::{ExtendedVocabulary, LabelSpace, LabelTokens, SpecialTokens};
-use plmicd_nn::{EncoderConfig, Growth, ModelType, PlmIcd, Pooling, Precision};
+use plmicd_nn::{EncoderConfig, Growth, IcdModel, ModelType, PlmIcd, Pooling, Precision};
 use plmicd_pipeline::{BadInput, Input, StageContext, StageError};
 use plmicd_torch::cpu_capabilities;
 use plmicd_train::seed;
@@ -132,7 +132,7 @@ pub(crate) fn model(
     extended: Option<&ExtendedVocabulary>,
     device: Device,
     context: &StageContext<'_>,
-) -> Result<PlmIcd, StageError> {
+) -> Result<IcdModel, StageError> {
     let failed = |error| StageError::because("building the model", error);
     let start = seed::derive(config.seed, "model", &[]);
     let mut model = PlmIcd::new(shape, config.model(), labels.len(), start, device).map_err(failed)?;
@@ -163,7 +163,7 @@ pub(crate) fn model(
         labels.len()
     ));
     if config.label_init == LabelInit::Descriptions {
-        let descriptions = read_descriptions(shards, labels)?;
+        let descriptions = read_descriptions(shards, labels, "label_init = \"descriptions\"")?;
         let report = model
             .init_labels_from_descriptions(&descriptions, specials, &config.description_init())
             .map_err(|error| StageError::because("setting label vectors from descriptions", error))?;
@@ -190,13 +190,18 @@ pub(crate) fn model(
     }
     // Only now: label vectors start from fp32 states.
     model.set_precision(config.precision);
-    Ok(model)
+    Ok(IcdModel::PlmIcd(Box::new(model)))
 }
 
-fn read_descriptions(shards: &Input, labels: &LabelSpace) -> Result<Vec<Option<Vec<i32>>>, StageError> {
+/// The descriptions of the labels as token ids; `setting` is what asks for them.
+pub(crate) fn read_descriptions(
+    shards: &Input,
+    labels: &LabelSpace,
+    setting: &str,
+) -> Result<Vec<Option<Vec<i32>>>, StageError> {
     let path = shards.file(LabelTokens::FILE);
     if !path.exists() {
-        let hint = "label_init = \"descriptions\" needs it: make the token shards again with this version's `tokenize`";
+        let hint = format!("{setting} needs it: make the token shards again with this version's `tokenize`");
         return Err(BadInput::new(path, "there is no such file in the token shards").hint(hint).into());
     }
     let file = LabelTokens::read(&path)
@@ -206,7 +211,7 @@ fn read_descriptions(shards: &Input, labels: &LabelSpace) -> Result<Vec<Option<V
         return Err(BadInput::new(path, message).into());
     }
     if file.tokens.iter().all(Vec::is_empty) {
-        let hint = "wire code descriptions into `preprocess`, or use label_init = \"random\"";
+        let hint = format!("{setting} needs them: wire code descriptions into `preprocess`");
         return Err(BadInput::new(path, "no label has a description").hint(hint).into());
     }
     Ok(file.tokens.into_iter().map(|tokens| (!tokens.is_empty()).then_some(tokens)).collect())

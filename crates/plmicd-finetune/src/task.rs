@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use plmicd_nn::{PlmIcd, SpecialTokens};
-use plmicd_train::{Cause, EvaluationSigns, Observer, Parameter, Task, TrainError};
+use plmicd_nn::{IcdModel, SpecialTokens};
+use plmicd_train::{Cause, EvaluationSigns, NamedTensor, Observer, Parameter, Task, TrainError};
 
 use crate::dev;
 use crate::notes::NoteSet;
@@ -11,7 +11,7 @@ use crate::source::NoteBatch;
 
 /// The model, and the dev notes that judge it.
 pub(crate) struct FinetuneTask<'a> {
-    pub model: PlmIcd,
+    pub model: IcdModel,
     /// Absent where the last epoch is kept and there is no dev split.
     pub dev: Option<&'a NoteSet>,
     pub specials: SpecialTokens,
@@ -29,8 +29,13 @@ impl Task for FinetuneTask<'_> {
             .collect()
     }
 
+    fn buffers(&self) -> Vec<NamedTensor> {
+        let buffers = self.model.buffers().into_iter();
+        buffers.map(|(name, tensor)| NamedTensor { name, tensor }).collect()
+    }
+
     fn train_step(&mut self, batch: NoteBatch, scale: f64, seed: u64) -> Result<f64, Cause> {
-        Ok(self.model.train_step(&batch.segments, &batch.truth, scale, seed)?)
+        Ok(self.model.train_step(&batch.notes, &batch.truth, scale, seed)?)
     }
 
     fn evaluate(&mut self, observer: &dyn Observer) -> Result<BTreeMap<String, f64>, TrainError> {
@@ -49,6 +54,6 @@ impl Task for FinetuneTask<'_> {
     }
 
     fn largest_logit(&self, batch: &NoteBatch) -> Option<f64> {
-        self.model.logits(&batch.segments).abs().max().f_double_value(&[]).ok()
+        self.model.logits(&batch.notes).ok()?.abs().max().f_double_value(&[]).ok()
     }
 }

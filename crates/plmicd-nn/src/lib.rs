@@ -9,6 +9,7 @@ mod descriptions;
 mod encoder;
 mod error;
 mod head;
+mod icd_model;
 mod label_attention;
 mod layers;
 mod layout;
@@ -25,6 +26,7 @@ mod scoring;
 mod segment;
 mod self_attention;
 mod weights;
+mod word_model;
 
 pub use config::{
     Attention, EncoderConfig, HiddenAct, MaskConstant, ModelConfig, ModelType, Padding, Pooling, Projection,
@@ -33,6 +35,7 @@ pub use descriptions::{DescriptionInit, DescriptionReport};
 pub use encoder::Encoder;
 pub use error::NnError;
 pub use head::{BertXmlAttention, CrossAttention, CrossWeights};
+pub use icd_model::{Batching, IcdBatch, IcdModel};
 pub use label_attention::{LabelAttention, OnePass, TwoPasses};
 pub use layout::NoteLayout;
 pub use longformer::Longformer;
@@ -49,3 +52,4 @@ pub use self_attention::AttentionPath;
 pub use weights::{
     Growth, LoadReport, Mismatch, read_safetensors, read_torch_file, write_safetensors, write_torch_file,
 };
+pub use word_model::{WordArchitecture, WordBatch, WordLayout, WordModel, WordModelConfig};

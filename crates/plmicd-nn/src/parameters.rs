@@ -34,6 +34,16 @@ pub(crate) enum Init {
     NormalOf(f64),
     /// The store's, with one row of zeros: that of the padding token.
     NormalWithZeroRow(i64),
+    /// Normal with mean 0 and this standard deviation, with one row of zeros.
+    EmbeddingNormal {
+        standard_deviation: f64,
+        zero_row: i64,
+    },
+    /// Uniform between plus and minus this (PyTorch's start of LSTMs, and of biases of linear and convolution layers).
+    Uniform(f64),
+    /// Uniform between plus and minus `sqrt(6 / (inputs + outputs))` (Glorot and Bengio 2010), from the shape: the first
+    /// dimension is the outputs, the product of what follows the second multiplies both.
+    Xavier,
     Zeros,
     Ones,
 }
@@ -55,6 +65,21 @@ impl ParameterStore {
 
     /// Makes an fp32 parameter. What is drawn depends on seed and name alone, not on the order or the device.
     pub fn add(&mut self, name: &str, shape: &[i64], init: Init, is_head: bool) -> Tensor {
+        let decay = !["bias", "LayerNorm.weight", "layer_norm.weight", "layernorm.weight"]
+            .iter()
+            .any(|part| name.contains(part));
+        self.add_with_decay(name, shape, init, is_head, decay)
+    }
+
+    /// The same, where whether weight decay applies does not show in the name.
+    pub fn add_with_decay(
+        &mut self,
+        name: &str,
+        shape: &[i64],
+        init: Init,
+        is_head: bool,
+        decay: bool,
+    ) -> Tensor {
         let tensor = tch::no_grad(|| match init {
             Init::Zeros => Tensor::zeros(shape, (Kind::Float, self.device)),
             Init::Ones => Tensor::ones(shape, (Kind::Float, self.device)),
@@ -65,14 +90,23 @@ impl ParameterStore {
                 let _ = drawn.get(row).zero_();
                 drawn.to_device(self.device)
             }
+            Init::EmbeddingNormal { standard_deviation, zero_row } => {
+                let drawn = self.draw(name, shape, standard_deviation);
+                let _ = drawn.get(zero_row).zero_();
+                drawn.to_device(self.device)
+            }
+            Init::Uniform(bound) => self.draw_uniform(name, shape, bound).to_device(self.device),
+            Init::Xavier => {
+                let field: i64 = shape[2..].iter().product();
+                let bound = (6.0 / ((shape[0] + shape[1]) * field) as f64).sqrt();
+                self.draw_uniform(name, shape, bound).to_device(self.device)
+            }
         });
         let tensor = tensor.set_requires_grad(true);
         self.parameters.push(NamedParameter {
             name: name.to_owned(),
             tensor: tensor.shallow_clone(),
-            decay: !["bias", "LayerNorm.weight", "layer_norm.weight", "layernorm.weight"]
-                .iter()
-                .any(|part| name.contains(part)),
+            decay,
             is_head: is_head || self.in_head,
         });
         tensor
@@ -85,6 +119,13 @@ impl ParameterStore {
 
     pub fn into_parameters(self) -> Vec<NamedParameter> {
         self.parameters
+    }
+
+    /// By inverting the normal distribution's: uniform draws have no operation of their own that takes a seed.
+    fn draw_uniform(&self, name: &str, shape: &[i64], bound: f64) -> Tensor {
+        let normal = self.draw(name, shape, 1.0).to_kind(Kind::Double);
+        let uniform = (normal / std::f64::consts::SQRT_2).erf() * bound;
+        uniform.to_kind(Kind::Float)
     }
 
     fn draw(&self, name: &str, shape: &[i64], standard_deviation: f64) -> Tensor {

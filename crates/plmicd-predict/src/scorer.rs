@@ -2,7 +2,7 @@
 
 use camino::{Utf8Path, Utf8PathBuf};
 use plmicd_data::{DataError, LabelSpace, SpecialTokens};
-use plmicd_nn::{NnError, PlmIcd, Precision};
+use plmicd_nn::{IcdModel, NnError, Precision};
 use tch::Device;
 
 /// Why notes could not be scored. No message holds note text.
@@ -48,7 +48,7 @@ pub enum ScoreError {
 /// A `model` artifact, loaded.
 #[derive(Debug)]
 pub struct Scorer {
-    model: PlmIcd,
+    model: IcdModel,
     labels: LabelSpace,
     tokens: SpecialTokens,
     specials: plmicd_nn::SpecialTokens,
@@ -61,7 +61,7 @@ impl Scorer {
         let labels = LabelSpace::read(&file)?;
         let path = folder.join(SpecialTokens::FILE);
         let tokens = SpecialTokens::read(&path)?;
-        let model = PlmIcd::load(folder, device)?;
+        let model = IcdModel::load(folder, device)?;
         if labels.len() != model.num_labels() {
             let message = format!("{} labels, but the model has {}", labels.len(), model.num_labels());
             return Err(ScoreError::Mismatch { file, message });
@@ -70,8 +70,8 @@ impl Scorer {
             let message = "no padding token, which segments need".to_owned();
             return Err(ScoreError::Mismatch { file: path, message });
         };
-        let rows = model.encoder().config().vocab_size;
-        if tokens.vocab_size as i64 > rows {
+        let rows = model.vocab_size();
+        if tokens.vocab_size > rows {
             let message = format!("vocab_size {}, but the encoder has {rows} embeddings", tokens.vocab_size);
             return Err(ScoreError::Mismatch { file: path, message });
         }
@@ -100,7 +100,7 @@ impl Scorer {
 
     /// Tokens of a note that the model reads, special tokens not counted; the rest is cut off.
     pub fn room(&self) -> usize {
-        self.model.layout().room(&self.specials)
+        self.model.batching().room(&self.specials)
     }
 
     /// Probabilities of one note (Y), from its token ids without special tokens.
@@ -117,13 +117,13 @@ impl Scorer {
         batch_tokens: usize,
         mut after: impl FnMut(usize) -> bool,
     ) -> Result<Option<Vec<f32>>, ScoreError> {
-        let layout = self.model.layout();
-        let length = |tokens: &T| layout.length(tokens.as_ref().len(), &self.specials);
+        let batching = self.model.batching();
+        let length = |tokens: &T| batching.length(tokens.as_ref().len(), &self.specials);
         let lengths: Vec<usize> = notes.iter().map(length).collect();
         let num_labels = self.labels.len();
         let mut scores = vec![0.0; notes.len() * num_labels];
         let mut done = 0;
-        for batch in layout.inference_batches(&lengths, batch_tokens) {
+        for batch in batching.inference_batches(&lengths, batch_tokens) {
             let tokens: Vec<&[i32]> = batch.iter().map(|&note| notes[note].as_ref()).collect();
             let rows = self.score_batch(&tokens, &batch)?;
             for (row, &note) in rows.chunks(num_labels).zip(&batch) {
@@ -147,7 +147,7 @@ impl Scorer {
             }
         }
         let batch = self.model.batch(notes, &self.specials)?;
-        let scores = Vec::<f32>::try_from(self.model.scores(&batch).flatten(0, 1))?;
+        let scores = Vec::<f32>::try_from(self.model.scores(&batch)?.flatten(0, 1))?;
         match scores.iter().position(|score| !score.is_finite()) {
             Some(at) => Err(ScoreError::NotANumber { note: places[at / self.labels.len()] }),
             None => Ok(scores),

@@ -1,4 +1,5 @@
 //! A tiny invented corpus as token shards: a code is present where one of its two tokens occurs.
+#![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -80,6 +81,20 @@ impl Workplace {
         interrupt: Interrupt,
         encoder: Option<&Utf8Path>,
     ) -> Result<Utf8PathBuf, StageError> {
+        let wired: Vec<_> = encoder.into_iter().map(|dir| ("encoder", "hf-model", dir)).collect();
+        self.run_wired(config, out, work, events, interrupt, &wired)
+    }
+
+    /// The same with these inputs beside the shards: slot, kind, folder.
+    pub fn run_wired(
+        &self,
+        config: &FinetuneConfig,
+        out: &str,
+        work: &str,
+        events: &dyn EventSink,
+        interrupt: Interrupt,
+        wired: &[(&str, &str, &Utf8Path)],
+    ) -> Result<Utf8PathBuf, StageError> {
         let out = self.root.join(out);
         let work = self.root.join(work);
         let _ = std::fs::remove_dir_all(&out);
@@ -92,8 +107,8 @@ impl Workplace {
             restricted: false,
         };
         let mut inputs = BTreeMap::from([("shards".to_owned(), input("token-shards", &self.shards()))]);
-        if let Some(dir) = encoder {
-            inputs.insert("encoder".to_owned(), input("hf-model", dir));
+        for (slot, kind, dir) in wired {
+            inputs.insert((*slot).to_owned(), input(kind, dir));
         }
         let runtime = Runtime { threads: 1, device: "cpu".to_owned(), ..Runtime::default() };
         let context = StageContext::new(inputs, out.clone(), work, runtime, events, interrupt);

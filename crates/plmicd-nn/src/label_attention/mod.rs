@@ -4,6 +4,7 @@
 //! `Z = tanh(V H)`, `A = softmax(W Z)` over tokens, `logit = <O, A H> + b`, with `V` [D,D] (`first_linear`), `W` [Y,D]
 //! (`second_linear`), `O` [Y,D] and `b` [Y] (`third_linear`).
 
+mod given_gradient;
 mod one_pass;
 mod r_drop;
 

@@ -129,7 +129,7 @@ impl LabelAttention {
     }
 
     /// `sum += a b`, with `sum` in fp32 whatever the product is computed in.
-    fn add_product(&self, sum: &Tensor, a: &Tensor, b: &Tensor) {
+    pub(super) fn add_product(&self, sum: &Tensor, a: &Tensor, b: &Tensor) {
         let mut sum = sum.shallow_clone();
         let _ = match self.precision {
             Precision::Fp32 => sum.addmm_(a, b),
@@ -176,13 +176,13 @@ pub(super) struct Pass<'a> {
 
 impl<'a> Pass<'a> {
     pub(super) fn new(head: &LabelAttention, states: &'a Tensor) -> Pass<'a> {
-        let grad_states = states.zeros_like();
+        let (projected, grad_states) = (head.project(states), states.zeros_like());
         let grad_projected = match head.first {
-            Some(_) => states.zeros_like(),
+            Some(_) => projected.zeros_like(),
             // Without a projection both are gradients of the same states.
             None => grad_states.shallow_clone(),
         };
-        Pass { states, projected: head.project(states), grad_states, grad_projected }
+        Pass { states, projected, grad_states, grad_projected }
     }
 
     /// The part that a note reads.
