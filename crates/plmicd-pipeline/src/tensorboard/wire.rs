@@ -158,7 +158,7 @@ mod tests {
                 }
             }
             let crc = !crc;
-            ((crc >> 15) | (crc << 17)).wrapping_add(0xa282_ead8).to_le_bytes()
+            crc.rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
         };
         let length = 1_u64.to_le_bytes();
         let expected = [&length[..], &crc(&length), b"a", &crc(b"a")].concat();

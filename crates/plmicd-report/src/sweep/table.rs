@@ -169,7 +169,7 @@ impl Summary {
         let rows: Vec<Row> = ours.chain(others).collect();
         let caption = "Published figures, and in brackets how far ours are above them".to_owned();
         let columns = self.metrics.iter().map(|name| metric_title(name)).collect();
-        (!rows.is_empty()).then(|| Table { caption, columns, rows })
+        (!rows.is_empty()).then_some(Table { caption, columns, rows })
     }
 
     pub fn markdown(&self) -> String {
