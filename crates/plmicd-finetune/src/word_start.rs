@@ -118,7 +118,7 @@ fn read_vectors(input: &Input, shards: &Input, tokens: &SpecialTokens) -> Result
         return Err(BadInput::new(file, format!("has no tensor `{}`", WordVectors::TENSOR)).into());
     };
     match vectors.size().as_slice() {
-        [rows, 1..] if *rows == tokens.vocab_size as i64 => Ok(vectors),
+        &[rows, width] if rows == tokens.vocab_size as i64 && width >= 1 => Ok(vectors),
         size => {
             let message = format!("is of shape {size:?}, but there are {} words", tokens.vocab_size);
             Err(BadInput::new(file, message).column(WordVectors::TENSOR).hint(hint).into())
