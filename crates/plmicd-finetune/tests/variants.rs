@@ -1,7 +1,6 @@
 //! Every variant through the whole stage on the tiny corpus: it learns, stopping and resuming makes no difference, and the
 //! folder it leaves holds the model that was trained.
 
-#[allow(dead_code)]
 mod corpus;
 
 use camino::{Utf8Path, Utf8PathBuf};

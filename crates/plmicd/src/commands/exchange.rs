@@ -194,7 +194,7 @@ fn bad_input(error: BadInput) -> Failure {
 /// A complaint about the files that were given is a usage error; anything else a failed stage.
 fn failed(error: StageError) -> Failure {
     match error {
-        StageError::BadInput(error) => bad_input(error),
+        StageError::BadInput(error) => bad_input(*error),
         error => Failure::new(exit::STAGE, chain(&error)),
     }
 }
