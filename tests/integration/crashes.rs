@@ -46,9 +46,23 @@ fn a_full_disk_keeps_the_old_checkpoint() {
     let world = World::new();
     world.write("tiny.toml", &pipeline);
     world.ok(&["run", "tiny.toml", "--until", "pretrain"]);
-    assert!(kill_during(&world, "finetune", 1) > 0, "the training was over before it could be killed");
     let work = world.path("artifacts/work/finetune");
-    let state = find_file(&work, "state.safetensors").expect("a checkpoint");
+    let mut child = world
+        .command(&["run", "tiny.toml", "--only", "finetune"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("starts");
+    let deadline = Instant::now() + Duration::from_secs(120);
+    let state = loop {
+        if let Some(state) = whole_checkpoint(&work) {
+            break state;
+        }
+        assert!(Instant::now() < deadline, "no checkpoint was written");
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    child.kill().expect("killed before the training was over");
+    child.wait().expect("gone");
     let before = std::fs::read(&state).expect("read");
     // A file of a third of the state's size has room, as that of the model has; the state itself, with the moments of
     // AdamW, has not. Writing it fails half-way, as on a full disk.
@@ -72,10 +86,12 @@ fn a_full_disk_keeps_the_old_checkpoint() {
     world.ok(&["artifact", "verify"]);
 }
 
-fn find_file(folder: &std::path::Path, name: &str) -> Option<std::path::PathBuf> {
+/// The state file of a checkpoint that is not still being written.
+fn whole_checkpoint(folder: &std::path::Path) -> Option<std::path::PathBuf> {
     std::fs::read_dir(folder).ok()?.flatten().find_map(|entry| match entry.file_type() {
-        Ok(kind) if kind.is_dir() => find_file(&entry.path(), name),
-        _ => (entry.file_name() == name).then(|| entry.path()),
+        Ok(kind) if kind.is_dir() && entry.path().extension().is_some_and(|end| end == "partial") => None,
+        Ok(kind) if kind.is_dir() => whole_checkpoint(&entry.path()),
+        _ => (entry.file_name() == "state.safetensors").then(|| entry.path()),
     })
 }
 

@@ -106,7 +106,9 @@ fn what_is_wrong_with_a_checkpoint_is_said_before_anything_is_stored() {
         r#"{"model_type": "bert", "vocab_size": 5, "hidden_size": 8, "num_hidden_layers": 1,
         "num_attention_heads": 2, "intermediate_size": 16, "model_mode": "laat"}"#,
     );
-    world.fails(2, &import("bare", "codes.txt")).says(&["pytorch_model.bin: is not in the zip layout"]);
+    world
+        .fails(2, &import("bare", "codes.txt"))
+        .says(&["pytorch_model.bin: is in neither of the layouts PyTorch writes"]);
     world.write("codes.txt", "code,count\n");
     world.fails(2, &import("bare", "codes.txt")).says(&["codes.txt:1: expected one code a line"]);
     let stored = world.ok(&["artifact", "ls", "--message-format", "json"]).json();
