@@ -6,7 +6,6 @@
 mod card;
 mod config;
 mod dev;
-mod memory;
 mod notes;
 mod observer;
 mod output;

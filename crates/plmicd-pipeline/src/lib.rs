@@ -34,6 +34,5 @@ pub use event::{Event, EventRecord, EventSink, NoEvents};
 pub use preset::Preset;
 pub use registry::{Registry, SourceKind};
 pub use stage::{
-    Auto, BadInput, ConfigIssue, Input, InputSpec, Interrupt, Memory, Runtime, Stage, StageContext,
-    StageError,
+    BadInput, ConfigIssue, Input, InputSpec, Interrupt, Runtime, Stage, StageContext, StageError,
 };

@@ -175,7 +175,6 @@ impl Inputs {
         });
         let training = TrainingHistory {
             seed: 1,
-            precision: None,
             epochs: epochs.collect(),
             midway: Vec::new(),
             steps: steps.collect(),
