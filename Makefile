@@ -12,9 +12,6 @@ ARGS     ?=
 # Such as `remote`, for stores shared between machines.
 FEATURES ?=
 CARGO    ?= cargo
-comma    := ,
-# Training with several processes is tested where the headers of Gloo are.
-TOGETHER := $(if $(wildcard /usr/include/gloo/config.h),$(comma)plmicd/distributed)
 PYTHON   ?= python3
 PLMICD   := $(or $(CARGO_TARGET_DIR),target)/release/plmicd
 RUN      := $(PLMICD) run $(PIPELINE) --store $(STORE)
@@ -82,10 +79,10 @@ verify: build ## Read every artifact again and compare its digest.
 
 .PHONY: test lint format bench-evaluate bench-preprocess bench-tokenize
 test: setup ## Run all tests that need no GPU.
-	@$(CARGO) test --workspace --locked --features plmicd/remote$(TOGETHER)
+	@$(CARGO) test --workspace --locked --features plmicd/remote
 lint: setup ## Check formatting and lints.
 	@$(CARGO) fmt --all --check
-	@$(CARGO) clippy --workspace --all-targets --locked --features plmicd/remote$(TOGETHER) -- -D warnings
+	@$(CARGO) clippy --workspace --all-targets --locked --features plmicd/remote -- -D warnings
 bench-evaluate: ## Time thresholds and metrics at the size of MIMIC-III's test set.
 	@$(CARGO) run --release --locked --package plmicd-metrics --example full_size
 bench-preprocess: build ## Time preprocessing beside a plain loop, on ADMISSIONS synthetic admissions.

@@ -77,9 +77,7 @@ impl World {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_plmicd"));
         command.current_dir(self.folder.path()).args(arguments);
-        for variable in
-            ["LD_LIBRARY_PATH", "PLMICD_STORE", "PLMICD_LOG", "MIMIC3_DIR", "CODIESP_DIR", "WORLD_SIZE"]
-        {
+        for variable in ["LD_LIBRARY_PATH", "PLMICD_STORE", "PLMICD_LOG", "MIMIC3_DIR", "CODIESP_DIR"] {
             command.env_remove(variable);
         }
         command

@@ -10,7 +10,6 @@ mod notes;
 mod observer;
 mod output;
 mod pairs;
-mod peers;
 mod presets;
 mod published;
 mod source;

@@ -1,6 +1,5 @@
 //! The stage, top to bottom.
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use plmicd_data::{
@@ -15,7 +14,6 @@ use crate::config::{BestMetric, FinetuneConfig};
 use crate::notes::{Limits, NoteSet};
 use crate::observer::ContextObserver;
 use crate::output;
-use crate::peers;
 use crate::presets::PRESETS;
 use crate::source::NoteSource;
 use crate::start;
@@ -35,8 +33,6 @@ impl Stage for Finetune {
     const SCHEMA: u32 = 1;
     const SUMMARY: &'static str =
         "Trains a coding model: PLM-ICD's encoder over segments, or words, and label attention over the note";
-
-    const PARALLEL: bool = true;
 
     fn inputs() -> &'static [InputSpec] {
         const INPUTS: [InputSpec; 3] = [
@@ -58,8 +54,7 @@ impl Stage for Finetune {
     fn run(config: &Self::Config, context: &StageContext<'_>) -> Result<(), StageError> {
         let shards = context.input("shards")?;
         let encoder = context.optional_input("encoder");
-        let process = context.ranks().map_or(0, |ranks| ranks.local_rank);
-        let device = plmicd_torch::resolve_device_of(&context.runtime().device, process)
+        let device = plmicd_torch::resolve_device(&context.runtime().device)
             .map_err(|error| StageError::because("choosing the device", error))?;
         plmicd_torch::set_intra_op_threads(context.runtime().thread_count());
 
@@ -112,12 +107,6 @@ impl Stage for Finetune {
         };
         let source = NoteSource { notes: &train, num_labels: labels.len(), specials, batching, device };
         let mut task = FinetuneTask { model, dev: dev.as_ref(), specials, signs: None };
-        let peers = match context.ranks().map(|ranks| peers::join(ranks, context)).transpose()? {
-            None => None,
-            Some(Some(peers)) => Some(Rc::new(peers)),
-            // The first process has found the output in the store.
-            Some(None) => return Ok(()),
-        };
         let trainer = Trainer {
             config: config.trainer(),
             checkpoints: Checkpoints {
@@ -129,7 +118,6 @@ impl Stage for Finetune {
                 },
                 identity: identity(config, context)?,
             },
-            peers,
         };
         let outcome =
             trainer.run(&mut task, &source, &ContextObserver(context)).map_err(|error| match error {
@@ -137,9 +125,6 @@ impl Stage for Finetune {
                 error => StageError::because("training", error),
             })?;
 
-        if context.ranks().is_some_and(|ranks| !ranks.is_first()) {
-            return Ok(());
-        }
         let described = task.model.describe_unseen(&train.seen(labels.len()));
         if described > 0 {
             context

@@ -10,7 +10,6 @@ mod masking;
 mod observer;
 mod output;
 mod packing;
-mod peers;
 mod sequences;
 mod stage;
 mod start;

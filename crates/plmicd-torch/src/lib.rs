@@ -5,7 +5,6 @@
 
 pub mod cuda;
 mod device;
-pub mod distributed;
 mod error;
 mod ffi;
 mod flat;
@@ -14,7 +13,7 @@ mod optimizer;
 mod random;
 mod system;
 
-pub use device::{resolve_device, resolve_device_of};
+pub use device::resolve_device;
 pub use error::TorchError;
 pub use flat::{FlatEntry, FlatParameters};
 pub use grad::{backward_with_gradient, grad_or_zeros, set_grad};

@@ -5,7 +5,6 @@ mod cli;
 mod commands;
 mod failure;
 mod node_process;
-mod ranks;
 mod registry;
 mod sources;
 mod ui;
