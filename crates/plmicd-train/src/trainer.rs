@@ -78,7 +78,7 @@ impl Trainer {
                 run.save_if_due();
             }
             run.evaluate(task)?;
-            run.save();
+            run.save_if_sound();
         }
         Ok(run.finish())
     }
@@ -395,7 +395,14 @@ impl<'a> Run<'a> {
     }
 
     fn save_if_due(&mut self) {
-        if self.saved_at.elapsed() >= self.every && !self.guard.is_suspicious() {
+        if self.saved_at.elapsed() >= self.every {
+            self.save_if_sound();
+        }
+    }
+
+    /// Saves a checkpoint, unless the last losses say that it would not be a good one to go back to.
+    fn save_if_sound(&mut self) {
+        if !self.guard.is_suspicious() {
             self.save();
         }
     }
