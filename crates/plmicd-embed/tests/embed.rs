@@ -152,9 +152,10 @@ fn words_of_one_subject_come_out_nearest_to_each_other() {
             let stats = EmbedStats::read(&out.path().join(EmbedStats::FILE)).unwrap();
             assert_eq!((stats.words, stats.distinct, stats.losses.len()), (36_000, 61, EPOCHS));
             // Vectors follow the subject of the note at hand, the more the higher the rate: the loss need not fall as the
-            // rate does, but it stays below that of vectors that tell nothing, each true and drawn word at even odds.
+            // rate does, but it stays well below that of vectors that tell nothing, each true and drawn word at even odds.
             let uninformed = (1 + EmbedConfig::default().negative) as f64 * std::f64::consts::LN_2;
-            assert!(stats.losses.iter().all(|loss| *loss < 0.6 * uninformed), "{:?}", stats.losses);
+            assert!(stats.losses.iter().all(|loss| *loss < uninformed), "{:?}", stats.losses);
+            assert!(stats.losses[EPOCHS - 1] < uninformed / 2.0, "{:?}", stats.losses);
         }
     }
 }
