@@ -79,10 +79,10 @@ verify: build ## Read every artifact again and compare its digest.
 
 .PHONY: test lint format bench-evaluate bench-preprocess bench-tokenize
 test: setup ## Run all tests that need no GPU.
-	@$(CARGO) test --workspace --locked --features plmicd/remote
+	@$(CARGO) test --workspace --locked
 lint: setup ## Check formatting and lints.
 	@$(CARGO) fmt --all --check
-	@$(CARGO) clippy --workspace --all-targets --locked --features plmicd/remote -- -D warnings
+	@$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 bench-evaluate: ## Time thresholds and metrics at the size of MIMIC-III's test set.
 	@$(CARGO) run --release --locked --package plmicd-metrics --example full_size
 bench-preprocess: build ## Time preprocessing beside a plain loop, on ADMISSIONS synthetic admissions.
