@@ -77,7 +77,7 @@ verify: build ## Read every artifact again and compare its digest.
 
 ## Developing
 
-.PHONY: test lint format bench-evaluate bench-preprocess bench-tokenize
+.PHONY: test lint format bench-evaluate bench-predict bench-preprocess bench-tokenize bench-train
 test: setup ## Run all tests that need no GPU.
 	@$(CARGO) test --workspace --locked
 lint: setup ## Check formatting and lints.
@@ -85,6 +85,10 @@ lint: setup ## Check formatting and lints.
 	@$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 bench-evaluate: ## Time thresholds and metrics at the size of MIMIC-III's test set.
 	@$(CARGO) run --release --locked --package plmicd-metrics --example full_size
+bench-train: setup ## Time training steps at the paper's setting beside the straightforward way (ARGS="--notes 8").
+	@$(CARGO) run --release --locked --package plmicd-nn --example bench -- train $(ARGS)
+bench-predict: setup ## Time scoring at the paper's setting beside the straightforward way.
+	@$(CARGO) run --release --locked --package plmicd-nn --example bench -- predict $(ARGS)
 bench-preprocess: build ## Time preprocessing beside a plain loop, on ADMISSIONS synthetic admissions.
 	@$(PLMICD) run pipelines/demo.toml --store $(BENCH) --until synth --set stages.synth.config.admissions=$(ADMISSIONS) \
 		--set stages.synth.config.mean_words=1500 --set stages.synth.config.max_words=8000

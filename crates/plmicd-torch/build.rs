@@ -32,10 +32,16 @@ fn main() {
         .include(include.join("torch/csrc/api/include"))
         .flag("-std=c++17")
         .flag("-fopenmp")
+        // Vectors are only passed between functions that are inlined.
+        .flag_if_supported("-Wno-psabi")
         // The same sums on every compiler: no fused multiply-add of its own accord.
         .flag("-ffp-contract=off")
         .flag(format!("-D_GLIBCXX_USE_CXX11_ABI={abi}"))
         .file("shim/tensor.cpp")
+        .file("shim/attention.cpp")
+        .file("shim/embedding.cpp")
+        .file("shim/label.cpp")
+        .file("shim/layer.cpp")
         .file("shim/optimizer.cpp")
         .file("shim/random.cpp")
         .file("shim/system.cpp")

@@ -13,6 +13,9 @@ use crate::json::{read_versioned, write_versioned};
 pub struct TrainingHistory {
     /// The seed everything random derives from.
     pub seed: u64,
+    /// Number format of the matrix products, as it was really computed in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<String>,
     /// One record for each epoch finished, in order.
     pub epochs: Vec<EpochRecord>,
     /// Evaluations inside epochs, in order.

@@ -177,7 +177,8 @@ pub struct FinetuneConfig {
     pub best_metric: BestMetric,
     /// Epochs without a better dev `best_metric` after which training stops; 0 never stops early.
     pub early_stopping_patience: u32,
-    /// Number format of matrix products: `fp32`, or `bf16`, meant for hardware that has it.
+    /// Number format of matrix products: `auto` (bf16 where the hardware multiplies it faster), `fp32`, `bf16`, or `tf32`
+    /// (GPUs).
     pub precision: Precision,
     /// Decides everything random: initial weights, order of the notes, dropout.
     pub seed: u64,
@@ -212,7 +213,7 @@ impl Default for FinetuneConfig {
             optimizer: OptimizerConfig::default(),
             best_metric: BestMetric::MicroF1,
             early_stopping_patience: 0,
-            precision: Precision::Fp32,
+            precision: Precision::Auto,
             seed: 1,
         }
     }

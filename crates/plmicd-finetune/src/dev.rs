@@ -24,15 +24,22 @@ pub(crate) fn evaluate(
     let plan = model.batching().inference_batches(&notes.lengths, INFERENCE_TOKENS);
     let mut sums = Sums::new(model.num_labels());
     let mut done = 0;
+    model.hold_weights();
     for batch in plan {
-        if observer.interrupted() {
-            return Err(TrainError::Interrupted);
+        let scored = match observer.interrupted() {
+            true => Err(TrainError::Interrupted),
+            false => sums
+                .add(model, notes, &batch, specials)
+                .map_err(|source| TrainError::task("scoring dev notes", source)),
+        };
+        if scored.is_err() {
+            model.release_weights();
         }
-        sums.add(model, notes, &batch, specials)
-            .map_err(|source| TrainError::task("scoring dev notes", source))?;
+        scored?;
         done += batch.len() as u64;
         observer.evaluating(done, notes.len() as u64);
     }
+    model.release_weights();
     let signs = sums.signs(notes);
     let figures =
         sums.finish(notes.len()).map_err(|source| TrainError::task("evaluating dev scores", source))?;

@@ -6,6 +6,7 @@
 mod card;
 mod config;
 mod dev;
+mod memory;
 mod notes;
 mod observer;
 mod output;

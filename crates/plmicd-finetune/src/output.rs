@@ -20,6 +20,7 @@ pub(crate) fn history(outcome: &Outcome, seed: u64) -> TrainingHistory {
     });
     TrainingHistory {
         seed,
+        precision: None,
         epochs: epochs.collect(),
         midway: Vec::new(),
         steps: StepRecord::thinned(&steps.collect::<Vec<_>>(), MAX_STEPS),

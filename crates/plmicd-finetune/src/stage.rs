@@ -8,9 +8,11 @@ use plmicd_data::{
 use plmicd_nn::{Batching, EncoderConfig, NoteLayout};
 use plmicd_pipeline::{BadInput, ConfigIssue, InputSpec, Preset, Stage, StageContext, StageError};
 use plmicd_train::{Checkpoints, Kept, TrainError, Trainer};
+use tch::Device;
 
 use crate::card::Card;
 use crate::config::{BestMetric, FinetuneConfig};
+use crate::memory;
 use crate::notes::{Limits, NoteSet};
 use crate::observer::ContextObserver;
 use crate::output;
@@ -28,7 +30,7 @@ impl Stage for Finetune {
     type Config = FinetuneConfig;
 
     const NAME: &'static str = "finetune";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const OUTPUT: &'static str = kind::MODEL;
     const SCHEMA: u32 = 1;
     const SUMMARY: &'static str =
@@ -116,7 +118,7 @@ impl Stage for Finetune {
                     best: context.runtime().checkpoint_best,
                     every_epochs: context.runtime().checkpoint_epochs,
                 },
-                identity: identity(config, context)?,
+                identity: identity(config, device, context)?,
             },
         };
         let outcome =
@@ -134,7 +136,9 @@ impl Stage for Finetune {
         let write = |error| StageError::because("writing the model", error);
         task.model.save(out).map_err(|error| StageError::because("writing the model", error))?;
         labels.write(&out.join(LabelSpace::FILE)).map_err(write)?;
-        let history = output::history(&outcome, config.seed);
+        let mut history = output::history(&outcome, config.seed);
+        history.precision = Some(config.precision.resolved(device).as_str().to_owned());
+        memory::report(device, history.total_steps, context);
         history.write(&out.join(TrainingHistory::FILE)).map_err(write)?;
         copy_tokenizer(&shards.dir, out)?;
         let card = Card {
@@ -200,10 +204,17 @@ fn report(train: &NoteSet, dev: Option<&NoteSet>, labels: usize, context: &Stage
 }
 
 /// What the result depends on beside the trainer's settings and the parameters' layout.
-fn identity(config: &FinetuneConfig, context: &StageContext<'_>) -> Result<String, StageError> {
+fn identity(
+    config: &FinetuneConfig,
+    device: Device,
+    context: &StageContext<'_>,
+) -> Result<String, StageError> {
+    let precision = config.precision.resolved(device).as_str();
     let config =
         serde_json::to_string(config).map_err(|error| StageError::because("hashing the config", error))?;
     let mut identity = format!("{} {}\n{config}\n", Finetune::NAME, Finetune::VERSION);
+    // Where `auto` means something else, so would the rest of the run.
+    identity.push_str(&format!("precision {precision}\n"));
     for name in ["shards", "encoder", "embeddings"] {
         if let Some(input) = context.optional_input(name) {
             identity.push_str(&format!("{name} {}\n", input.digest));

@@ -4,11 +4,11 @@ use camino::Utf8Path;
 use plmicd_data::{ExtendedVocabulary, LabelSpace, LabelTokens, SpecialTokens};
 use plmicd_nn::{EncoderConfig, Growth, IcdModel, ModelType, PlmIcd, Pooling, Precision};
 use plmicd_pipeline::{BadInput, Input, StageContext, StageError};
-use plmicd_torch::cpu_capabilities;
 use plmicd_train::seed;
 use tch::Device;
 
 use crate::config::{BiasInit, FinetuneConfig, LabelInit};
+use crate::memory;
 use crate::notes::NoteSet;
 
 /// The special tokens in the model's terms.
@@ -183,13 +183,16 @@ pub(crate) fn model(
             config.frozen_layers, shape.num_hidden_layers
         ));
     }
-    if config.precision == Precision::Bf16 && device == Device::Cpu && !cpu_capabilities().fast_bf16() {
+    if config.precision == Precision::Bf16 && !plmicd_torch::fast_bf16(device) {
         context.warn(
-            "this CPU has no bf16 instructions: precision = \"bf16\" is slower than \"fp32\" here".to_owned(),
+            "this hardware has no bf16 instructions: precision = \"bf16\" is slower than \"fp32\" here"
+                .to_owned(),
         );
     }
+    context.note(format!("matrix products in {}", config.precision.resolved(device).as_str()));
     // Only now: label vectors start from fp32 states.
     model.set_precision(config.precision);
+    memory::bound(&mut model, context);
     Ok(IcdModel::PlmIcd(Box::new(model)))
 }
 

@@ -1,3 +1,5 @@
+mod fused;
+
 use plmicd_torch::Dropout;
 use tch::{Kind, Tensor};
 
@@ -6,6 +8,7 @@ use crate::layers::{LayerNorm, Linear};
 use crate::parameters::{Init, ParameterStore};
 use crate::precision::{Precision, widened};
 use crate::self_attention::{AttentionPath, SelfAttention};
+use fused::LowWeights;
 
 /// BERT (Devlin et al. 2019) or RoBERTa (Liu et al. 2019) without pooler and language-model head: post-LayerNorm
 /// transformer layers over learnt word, position and type embeddings.
@@ -16,6 +19,8 @@ pub struct Encoder {
     layers: Vec<Layer>,
     mask_constant: MaskConstant,
     compute: Compute,
+    leaves_padding_out: bool,
+    low: LowWeights,
 }
 
 /// How a forward pass is computed.
@@ -40,6 +45,8 @@ impl Encoder {
                 .collect(),
             mask_constant,
             compute: Compute::default(),
+            leaves_padding_out: false,
+            low: LowWeights::default(),
         }
     }
 
@@ -61,10 +68,19 @@ impl Encoder {
     /// Chooses the number format of the layers' matrix products. States between layers stay fp32.
     pub fn set_precision(&mut self, precision: Precision) {
         self.compute.precision = precision;
+        self.release_low();
+    }
+
+    /// The number format of the layers' matrix products.
+    pub(crate) fn precision(&self) -> Precision {
+        self.compute.precision
     }
 
     /// Last-layer states [N,C,D] of token ids `ids` [N,C] (i64), of which those with `mask` [N,C] 0 are padding.
     pub fn forward(&self, ids: &Tensor, mask: &Tensor, dropout: &Dropout) -> Tensor {
+        if self.is_fused(ids, mask) {
+            return self.forward_fused(ids, mask, dropout, |_| {}).expect("ids and mask are [N,C]");
+        }
         let mask = self.additive_mask(mask);
         let embedded = self.embeddings.forward(ids, dropout);
         self.layers
@@ -74,6 +90,13 @@ impl Encoder {
 
     /// The embeddings and the states after each layer, `num_hidden_layers + 1` tensors [N,C,D], without dropout.
     pub fn hidden_states(&self, ids: &Tensor, mask: &Tensor) -> Vec<Tensor> {
+        if self.is_fused(ids, mask) {
+            let mut states = Vec::new();
+            let _ = self
+                .forward_fused(ids, mask, &Dropout::off(), |next| states.push(next()))
+                .expect("ids and mask are [N,C]");
+            return states;
+        }
         let mask = self.additive_mask(mask);
         let dropout = Dropout::off();
         let mut states = vec![self.embeddings.forward(ids, &dropout)];

@@ -169,9 +169,25 @@ impl IcdModel {
 
     /// Chooses the number format of the matrix products, in training and scoring alike.
     pub fn set_precision(&mut self, precision: Precision) {
+        let precision = precision.resolved(self.device());
         match self {
             IcdModel::PlmIcd(model) => model.set_precision(precision),
             IcdModel::Word(model) => model.set_precision(precision),
+        }
+    }
+
+    /// Makes what scoring needs of the weights once for all batches until [`IcdModel::release_weights`]. Whoever changes
+    /// weights in between has to call it again.
+    pub fn hold_weights(&self) {
+        if let IcdModel::PlmIcd(model) = self {
+            model.hold_weights();
+        }
+    }
+
+    /// Frees what [`IcdModel::hold_weights`] made.
+    pub fn release_weights(&self) {
+        if let IcdModel::PlmIcd(model) = self {
+            model.release_weights();
         }
     }
 

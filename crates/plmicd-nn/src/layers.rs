@@ -24,6 +24,16 @@ impl Linear {
         self.bias.size()[0]
     }
 
+    /// `W` [outputs, inputs], fp32.
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// `b` [outputs], fp32.
+    pub fn bias(&self) -> &Tensor {
+        &self.bias
+    }
+
     /// Computes in the number format of `x`, which is also that of the result.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let kind = x.kind();
@@ -46,6 +56,18 @@ impl LayerNorm {
             bias: store.add(&format!("{path}.bias"), &[size], Init::Zeros, false),
             epsilon,
         }
+    }
+
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    pub fn bias(&self) -> &Tensor {
+        &self.bias
+    }
+
+    pub fn epsilon(&self) -> f64 {
+        self.epsilon
     }
 
     pub fn forward(&self, x: &Tensor) -> Tensor {

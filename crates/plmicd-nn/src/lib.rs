@@ -25,6 +25,7 @@ mod published;
 mod scoring;
 mod segment;
 mod self_attention;
+mod train_pass;
 mod weights;
 mod word_model;
 
@@ -49,6 +50,7 @@ pub use published::PublishedFolder;
 pub use scoring::{INFERENCE_TOKENS, inference_batches};
 pub use segment::{SegmentBatch, Span, SpecialTokens, segment, with_special_tokens};
 pub use self_attention::AttentionPath;
+pub use train_pass::PhaseTimes;
 pub use weights::{
     Growth, LoadReport, Mismatch, read_safetensors, read_torch_file, write_safetensors, write_torch_file,
 };

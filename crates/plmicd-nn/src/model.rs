@@ -1,5 +1,5 @@
-use plmicd_torch::Dropout;
-use tch::{Device, Tensor};
+use plmicd_torch::{Dropout, derive_seed};
+use tch::{Device, Kind, Tensor};
 
 use crate::config::{EncoderConfig, ModelConfig, ModelType, Pooling};
 use crate::head::{Head, LabelVectors};
@@ -9,6 +9,7 @@ use crate::loss::LabelTargets;
 use crate::note_encoder::NoteEncoder;
 use crate::parameters::{NamedParameter, ParameterStore};
 use crate::segment::{SegmentBatch, SpecialTokens};
+use crate::train_pass::{self, Pacing, Part, PhaseTimes};
 use crate::{AttentionPath, NnError, Precision};
 
 /// PLM-ICD (Huang et al. 2022) and its variants: an encoder over a note or its segments, and what [`Pooling`] and
@@ -21,6 +22,7 @@ pub struct PlmIcd {
     head: Head,
     parameters: Vec<NamedParameter>,
     device: Device,
+    pacing: Pacing,
 }
 
 impl PlmIcd {
@@ -38,7 +40,8 @@ impl PlmIcd {
         let encoder = NoteEncoder::new(&mut store, encoder_config, &config);
         let head = Head::new(&mut store, encoder_config, &config, num_labels as i64);
         let layout = NoteLayout::new(&config, encoder_config);
-        Ok(PlmIcd { config, layout, encoder, head, parameters: store.into_parameters(), device })
+        let parameters = store.into_parameters();
+        Ok(PlmIcd { config, layout, encoder, head, parameters, device, pacing: Pacing::default() })
     }
 
     /// The settings it was built with.
@@ -86,8 +89,10 @@ impl PlmIcd {
         self.encoder.set_attention_path(path);
     }
 
-    /// Chooses the number format of the matrix products, in training and scoring alike.
+    /// Chooses the number format of the matrix products, in training and scoring alike; fp32 until then.
     pub fn set_precision(&mut self, precision: Precision) {
+        let precision = precision.resolved(self.device);
+        precision.prepare(self.device);
         self.encoder.set_precision(precision);
         self.head.set_precision(precision);
     }
@@ -132,22 +137,20 @@ impl PlmIcd {
         if self.config.r_drop > 0.0 {
             return self.train_step_twice(batch, truth, scale, seed);
         }
-        let dropout = Dropout::seeded(seed);
-        let states = self.encoder.forward(&batch.ids, &batch.mask, &dropout);
-        let pass = self.head.pass(
-            &states.detach(),
-            batch,
-            truth.tensor(),
-            self.config.loss,
-            scale * self.loss_factor(),
-            self.config.label_block,
-            &dropout,
-        )?;
-        // Where the whole encoder is frozen there is nothing to go back to.
-        if states.requires_grad() {
-            plmicd_torch::backward_with_gradient(&states, &pass.grad_states.view_as(&states))?;
+        let expected = [batch.num_notes() as i64, self.num_labels() as i64];
+        if truth.tensor().size() != expected {
+            return Err(NnError::Invalid(format!(
+                "targets of shape {:?} do not fit {} notes and {} labels",
+                truth.tensor().size(),
+                expected[0],
+                expected[1]
+            )));
         }
-        Ok(f64::try_from(pass.loss)? * self.loss_factor())
+        self.encoder.hold_low();
+        let loss = self.pass_over(batch, truth.tensor(), scale * self.loss_factor(), seed);
+        // The weights are about to change.
+        self.encoder.release_low();
+        Ok(f64::try_from(loss?)? * self.loss_factor())
     }
 
     /// [`PlmIcd::train_step`] with R-Drop.
@@ -240,12 +243,86 @@ impl PlmIcd {
         Ok(())
     }
 
+    /// The mean loss over the notes of a batch, which go through the model in groups.
+    fn pass_over(
+        &self,
+        batch: &SegmentBatch,
+        targets: &Tensor,
+        scale: f64,
+        seed: u64,
+    ) -> Result<Tensor, NnError> {
+        let dropout = Dropout::seeded(seed);
+        let length = batch.ids.size()[1];
+        let per_token = train_pass::bytes_per_token(self.encoder.config(), self.encoder.precision());
+        let mut total = Tensor::zeros([], (Kind::Float, self.device));
+        for group in train_pass::groups(batch, self.device) {
+            let share = group.len() as f64 / batch.num_notes() as f64;
+            let start = batch.note_of_segment.partition_point(|&note| note < group.start) as i64;
+            let targets = targets.narrow(0, group.start as i64, group.len() as i64);
+            let notes = batch.notes(group);
+            let parts = train_pass::parts(notes.num_segments() as i64, length, self.device);
+            let kept = match self.pacing.kept_bytes {
+                None => parts.len(),
+                Some(most) => {
+                    let largest = parts.iter().map(|part| part.count).max().unwrap_or(1);
+                    (most / (per_token * (largest * length).unsigned_abs()).max(1)) as usize
+                }
+            };
+            let forward = |part: &Part| {
+                let dropout = dropout.part(part.place(start, length));
+                self.encoder.forward(&part.of(&notes.ids), &part.of(&notes.mask), &dropout)
+            };
+            let head = |states: &Tensor| {
+                let own = Dropout::seeded(derive_seed(seed, "head", start.unsigned_abs()));
+                let (loss, block) = (self.config.loss, self.config.label_block);
+                self.head.pass(states, &notes, &targets, loss, scale * share, block, &own)
+            };
+            total += train_pass::run(&parts, kept, &self.pacing, forward, head)? * share;
+        }
+        Ok(total)
+    }
+
+    /// Bounds the bytes that states kept for the backward pass may take; what does not fit is computed twice. No limit
+    /// where absent. Changes neither losses nor gradients.
+    pub fn set_kept_bytes(&mut self, most: Option<u64>) {
+        self.pacing.kept_bytes = most;
+    }
+
+    /// Bytes that the states of a note of `tokens` tokens take where all are kept for the backward pass.
+    pub fn kept_bytes_of(&self, tokens: usize) -> u64 {
+        train_pass::bytes_per_token(self.encoder.config(), self.encoder.precision()) * tokens as u64
+    }
+
+    /// Where the time of the training steps since the last call went.
+    pub fn take_phase_times(&self) -> PhaseTimes {
+        self.pacing.times.take()
+    }
+
+    /// Makes what scoring needs of the weights once for all batches until [`PlmIcd::release_weights`]. Whoever changes
+    /// weights in between has to call it again.
+    pub fn hold_weights(&self) {
+        self.encoder.hold_low();
+    }
+
+    /// Frees what [`PlmIcd::hold_weights`] made.
+    pub fn release_weights(&self) {
+        self.encoder.release_low();
+    }
+
     /// The loss as a differentiable tensor through plain autograd, to test and measure [`PlmIcd::train_step`]
     /// against.
     pub fn loss_reference(&self, batch: &SegmentBatch, truth: &LabelTargets, dropout: &Dropout) -> Tensor {
+        self.config.loss.mean(&self.logits_through(batch, dropout), truth.tensor()) * self.loss_factor()
+    }
+
+    /// Logits [B,Y] without dropout through single operations, to test and measure [`PlmIcd::logits`] against.
+    pub fn logits_reference(&self, batch: &SegmentBatch) -> Tensor {
+        self.logits_through(batch, &Dropout::off())
+    }
+
+    fn logits_through(&self, batch: &SegmentBatch, dropout: &Dropout) -> Tensor {
         let states = self.encoder.forward(&batch.ids, &batch.mask, dropout);
-        let logits = self.head.logits_reference(&states, batch, dropout);
-        self.config.loss.mean(&logits, truth.tensor()) * self.loss_factor()
+        self.head.logits_reference(&states, batch, dropout)
     }
 }
 

@@ -1,7 +1,7 @@
 use plmicd_torch::Dropout;
 use tch::Tensor;
 
-use crate::config::{EncoderConfig, ModelConfig, ModelType};
+use crate::config::{EncoderConfig, ModelConfig, ModelType, Padding};
 use crate::encoder::Encoder;
 use crate::longformer::Longformer;
 use crate::parameters::ParameterStore;
@@ -20,7 +20,9 @@ impl NoteEncoder {
     pub(crate) fn new(store: &mut ParameterStore, encoder: &EncoderConfig, config: &ModelConfig) -> Self {
         match encoder.model_type {
             ModelType::Bert | ModelType::Roberta => {
-                NoteEncoder::Transformer(Encoder::new(store, encoder, config.mask_constant))
+                let mut transformer = Encoder::new(store, encoder, config.mask_constant);
+                transformer.leave_padding_out(config.padding == Padding::Mask);
+                NoteEncoder::Transformer(transformer)
             }
             ModelType::Longformer => {
                 NoteEncoder::Longformer(Longformer::new(store, encoder, config.segment_length as i64))
@@ -49,6 +51,28 @@ impl NoteEncoder {
         match self {
             NoteEncoder::Transformer(encoder) => encoder.set_precision(precision),
             NoteEncoder::Longformer(encoder) => encoder.set_precision(precision),
+        }
+    }
+
+    /// The number format of the layers' matrix products.
+    pub(crate) fn precision(&self) -> Precision {
+        match self {
+            NoteEncoder::Transformer(encoder) => encoder.precision(),
+            NoteEncoder::Longformer(encoder) => encoder.precision(),
+        }
+    }
+
+    /// Makes the copies of weights that the coming calls need, where that spares work.
+    pub(crate) fn hold_low(&self) {
+        if let NoteEncoder::Transformer(encoder) = self {
+            encoder.hold_low();
+        }
+    }
+
+    /// Frees what [`NoteEncoder::hold_low`] made.
+    pub(crate) fn release_low(&self) {
+        if let NoteEncoder::Transformer(encoder) = self {
+            encoder.release_low();
         }
     }
 

@@ -125,6 +125,27 @@ impl SegmentBatch {
         })
     }
 
+    /// The batch of some of its notes; tensors share their memory.
+    pub(crate) fn notes(&self, notes: std::ops::Range<usize>) -> SegmentBatch {
+        let length = self.ids.size()[1];
+        let first = self.note_of_segment.partition_point(|&note| note < notes.start);
+        let last = self.note_of_segment.partition_point(|&note| note < notes.end);
+        let of = |tensor: &Tensor| tensor.narrow(0, first as i64, (last - first) as i64);
+        let spans = self.spans[notes.clone()].iter();
+        SegmentBatch {
+            ids: of(&self.ids),
+            mask: of(&self.mask),
+            spans: spans
+                .map(|span| Span { start: span.start - first as i64 * length, length: span.length })
+                .collect(),
+            note_of_segment: self.note_of_segment[first..last]
+                .iter()
+                .map(|note| note - notes.start)
+                .collect(),
+            lengths: self.lengths[notes].to_vec(),
+        }
+    }
+
     /// Number of notes, B.
     pub fn num_notes(&self) -> usize {
         self.spans.len()

@@ -1,5 +1,5 @@
-use plmicd_torch::Dropout;
-use tch::{Kind, Tensor};
+use plmicd_torch::{Dropout, derive_seed, seed_generator};
+use tch::{Device, Kind, Tensor};
 
 use crate::EncoderConfig;
 use crate::layers::Linear;
@@ -9,10 +9,10 @@ use crate::precision::widened;
 /// How self-attention is computed. Both give the same up to rounding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AttentionPath {
-    /// libtorch's fused kernels.
+    /// Each part of a layer as one operation on the CPU, libtorch's fused attention elsewhere.
     #[default]
     Fused,
-    /// Written out in single operations, to test the other against.
+    /// Written out in single operations, to test and measure the other against.
     Reference,
 }
 
@@ -42,21 +42,42 @@ impl SelfAttention {
         }
     }
 
+    /// Projections to queries, keys and values.
+    pub fn linears(&self) -> [&Linear; 3] {
+        [&self.query, &self.key, &self.value]
+    }
+
+    /// Number of heads, H.
+    pub fn heads(&self) -> i64 {
+        self.heads
+    }
+
+    /// Share of the attention weights that is dropped in training.
+    pub fn dropout(&self) -> f64 {
+        self.dropout
+    }
+
     /// `x` [N,C,D]; fp32 or bf16; `mask` [N,1,1,C] fp32 is added to the scores. Returns [N,C,D] like `x`.
     pub fn forward(&self, x: &Tensor, mask: &Tensor, dropout: &Dropout, path: AttentionPath) -> Tensor {
         let (n, c, d) = x.size3().expect("states are [N,C,D]");
         let head_size = d / self.heads;
         let split = |linear: &Linear| linear.forward(x).view([n, c, self.heads, head_size]).transpose(1, 2);
         let (query, key, value) = (split(&self.query), split(&self.key), split(&self.value));
-        // libtorch's fused kernels drop with the generator of the process, and on the CPU not at all: what
-        // drops is written out.
+        // libtorch's fused kernels drop with the generator of the process, which is given a seed of its own each time, and
+        // on the CPU not at all: what drops there is written out.
         let drops = dropout.is_on() && self.dropout > 0.0;
-        let context = if path == AttentionPath::Fused && !drops {
+        let context = if path == AttentionPath::Fused && (!drops || x.device() != Device::Cpu) {
+            let seed = dropout.next_seed().filter(|_| drops);
+            if let Some(seed) = seed {
+                let own = derive_seed(seed, "part", dropout.place().segment.unsigned_abs());
+                seed_generator(x.device(), own).expect("the device of a tensor has a generator");
+            }
+            let p = if seed.is_some() { self.dropout } else { 0.0 };
             let mask = match x.kind() {
                 Kind::BFloat16 => mask.clamp_min(LOWEST_BF16).to_kind(Kind::BFloat16),
                 _ => mask.shallow_clone(),
             };
-            Tensor::scaled_dot_product_attention(&query, &key, &value, Some(mask), 0.0, false, None, false)
+            Tensor::scaled_dot_product_attention(&query, &key, &value, Some(mask), p, false, None, false)
         } else {
             let products = widened(query.matmul(&key.transpose(-1, -2)));
             let weights = (products / (head_size as f64).sqrt() + mask).softmax(-1, None);

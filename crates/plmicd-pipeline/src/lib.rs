@@ -34,5 +34,6 @@ pub use event::{Event, EventRecord, EventSink, NoEvents};
 pub use preset::Preset;
 pub use registry::{Registry, SourceKind};
 pub use stage::{
-    BadInput, ConfigIssue, Input, InputSpec, Interrupt, Runtime, Stage, StageContext, StageError,
+    Auto, BadInput, ConfigIssue, Input, InputSpec, Interrupt, Memory, Runtime, Stage, StageContext,
+    StageError,
 };

@@ -137,6 +137,8 @@ pub struct Runtime {
     pub threads: usize,
     /// `auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`.
     pub device: String,
+    /// GiB that training may take in all, or `auto`: what is free. What does not fit is computed twice.
+    pub memory: Memory,
     /// Seconds between two checkpoints of a long stage; 0 checkpoints at every step.
     pub checkpoint_seconds: u64,
     /// Keeps the checkpoint at the end of every so many epochs beside the newest; 0 for none.
@@ -154,11 +156,46 @@ impl Default for Runtime {
         Self {
             threads: 0,
             device: "auto".to_owned(),
+            memory: Memory::default(),
             checkpoint_seconds: 120,
             checkpoint_epochs: 0,
             checkpoint_best: false,
             log_seconds: 10,
             needs: Needs::default(),
+        }
+    }
+}
+
+/// A bound on memory.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Memory {
+    /// `"auto"`.
+    Auto(Auto),
+    /// So many GiB.
+    Gib(f64),
+}
+
+/// The word `auto`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Auto {
+    #[default]
+    Auto,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Memory::Auto(Auto::Auto)
+    }
+}
+
+impl Memory {
+    /// The bound in bytes, where one was named.
+    pub fn bytes(self) -> Option<u64> {
+        match self {
+            Memory::Auto(_) => None,
+            Memory::Gib(gib) => Some((gib.max(0.0) * f64::from(1 << 30)) as u64),
         }
     }
 }

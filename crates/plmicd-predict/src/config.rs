@@ -15,7 +15,8 @@ pub struct PredictConfig {
     /// Tokens that go through the model at once, padding included; a longer note goes alone. It bounds memory and
     /// moves scores by rounding only.
     pub batch_tokens: usize,
-    /// Number format of matrix products: `fp32`, or `bf16`, meant for hardware that has it.
+    /// Number format of matrix products: `auto` (bf16 where the hardware multiplies it faster), `fp32`, `bf16`, or `tf32`
+    /// (GPUs).
     pub precision: Precision,
 }
 
@@ -24,7 +25,7 @@ impl Default for PredictConfig {
         Self {
             splits: vec![Split::Dev, Split::Test],
             batch_tokens: plmicd_nn::INFERENCE_TOKENS,
-            precision: Precision::Fp32,
+            precision: Precision::Auto,
         }
     }
 }

@@ -86,6 +86,8 @@ impl Scorer {
     /// Chooses the number format of the matrix products; fp32 until then.
     pub fn set_precision(&mut self, precision: Precision) {
         self.model.set_precision(precision);
+        // The weights of a loaded model never change.
+        self.model.hold_weights();
     }
 
     /// The codes, in the order of the scores.

@@ -20,7 +20,7 @@ impl Stage for Predict {
     type Config = PredictConfig;
 
     const NAME: &'static str = "predict";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const OUTPUT: &'static str = kind::SCORES;
     const SCHEMA: u32 = 1;
     const SUMMARY: &'static str = "Scores every code for every note of a split";
@@ -44,16 +44,14 @@ impl Stage for Predict {
         plmicd_torch::set_intra_op_threads(context.runtime().thread_count());
         let mut scorer = Scorer::load(&context.input("model")?.dir, device)
             .map_err(|error| StageError::because("loading the model", error))?;
-        if config.precision == Precision::Bf16
-            && device == tch::Device::Cpu
-            && !plmicd_torch::cpu_capabilities().fast_bf16()
-        {
+        if config.precision == Precision::Bf16 && !plmicd_torch::fast_bf16(device) {
             context.warn(
-                "this CPU has no bf16 instructions: precision = \"bf16\" is slower than \"fp32\" here"
+                "this hardware has no bf16 instructions: precision = \"bf16\" is slower than \"fp32\" here"
                     .to_owned(),
             );
         }
         scorer.set_precision(config.precision);
+        context.note(format!("matrix products in {}", config.precision.resolved(device).as_str()));
         check_fit(&scorer, shards)?;
         // A split that is missing shows before the first one is scored.
         let mut readers = Vec::new();

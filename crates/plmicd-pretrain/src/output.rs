@@ -27,6 +27,7 @@ pub(crate) fn history(outcome: &Outcome, seed: u64) -> TrainingHistory {
     });
     TrainingHistory {
         seed,
+        precision: None,
         epochs: epochs.collect(),
         midway: midway.collect(),
         steps: StepRecord::thinned(&steps.collect::<Vec<_>>(), MAX_STEPS),

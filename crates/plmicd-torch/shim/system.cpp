@@ -7,6 +7,8 @@
 
 #include <dlfcn.h>
 
+#include <ATen/Context.h>
+#include <ATen/DeviceAccelerator.h>
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
 #include <ATen/cpu/Utils.h>
@@ -41,6 +43,33 @@ char *plmicd_cpu_capabilities(char **out) {
     std::string text = at::get_cpu_capability();
     for (const auto &flag : flags) text += " " + flag;
     *out = strdup(text.c_str());
+  });
+}
+
+// The most bytes that tensors on a GPU have taken at once.
+char *plmicd_device_peak(int64_t index, uint64_t *out) {
+  return guarded([&] {
+    const auto stats = at::getDeviceAllocator(at::kCUDA)->getDeviceStats(static_cast<c10::DeviceIndex>(index));
+    *out = static_cast<uint64_t>(stats.allocated_bytes[0].peak);
+  });
+}
+
+// Whether a GPU multiplies bf16 in hardware (the current one, by libtorch's own test).
+int32_t plmicd_gpu_has_bf16() {
+  return at::detail::getCUDAHooks().supportsBFloat16ConvolutionWithCuDNNv8();
+}
+
+// Whether products of fp32 matrices on a GPU may round their operands to TF32.
+void plmicd_allow_tf32(int32_t allow) {
+  at::globalContext().setAllowTF32CuBLAS(allow != 0);
+  at::globalContext().setAllowTF32CuDNN(allow != 0);
+}
+
+// Bytes that are free on a GPU.
+char *plmicd_device_free(int64_t index, uint64_t *out) {
+  return guarded([&] {
+    const auto info = at::getDeviceAllocator(at::kCUDA)->getMemoryInfo(static_cast<c10::DeviceIndex>(index));
+    *out = info.first;
   });
 }
 

@@ -6,6 +6,7 @@ use tch::Tensor;
 use torch_sys::C_tensor;
 
 use crate::TorchError;
+use crate::layer::{RawAttention, RawFeedForward, RawNorm, RawProjections};
 use crate::optimizer::RawAdamW;
 
 unsafe extern "C" {
@@ -25,10 +26,68 @@ unsafe extern "C" {
         standard_deviation: f64,
         seed: u64,
     ) -> *mut c_char;
-    pub fn plmicd_dropout(x: *mut C_tensor, p: f64, seed: u64, out: *mut *mut C_tensor) -> *mut c_char;
+    pub fn plmicd_dropout(
+        x: *mut C_tensor,
+        p: f64,
+        seed: u64,
+        first: i64,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    pub fn plmicd_seed_generator(index: i64, seed: u64) -> *mut c_char;
+    pub fn plmicd_has_fused_attention() -> i32;
+    pub fn plmicd_attention(
+        qkv: *mut C_tensor,
+        mask: *mut C_tensor,
+        call: *const RawAttention,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    pub fn plmicd_projections_of(
+        x: *mut C_tensor,
+        call: *const RawProjections,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    pub fn plmicd_feed_forward_of(
+        x: *mut C_tensor,
+        call: *const RawFeedForward,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    pub fn plmicd_norm_of(
+        x: *mut C_tensor,
+        residual: *mut C_tensor,
+        call: *const RawNorm,
+        out: *mut *mut C_tensor,
+        low: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    pub fn plmicd_embedding(
+        words: *mut C_tensor,
+        positions: *mut C_tensor,
+        types: *mut C_tensor,
+        ids: *mut C_tensor,
+        places: *mut C_tensor,
+        word_pad: i64,
+        place_pad: i64,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    pub fn plmicd_label_scores(
+        queries: *mut C_tensor,
+        products: *mut C_tensor,
+        scores: *mut *mut C_tensor,
+        log_sums: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    pub fn plmicd_label_gradients(
+        queries: *mut C_tensor,
+        products: *mut C_tensor,
+        scores: *mut C_tensor,
+        log_sums: *mut C_tensor,
+        grads: *mut C_tensor,
+    ) -> *mut c_char;
     pub fn plmicd_version(out: *mut *mut c_char) -> *mut c_char;
     pub fn plmicd_location(out: *mut *mut c_char) -> *mut c_char;
     pub fn plmicd_cpu_capabilities(out: *mut *mut c_char) -> *mut c_char;
+    pub fn plmicd_device_peak(index: i64, out: *mut u64) -> *mut c_char;
+    pub fn plmicd_device_free(index: i64, out: *mut u64) -> *mut c_char;
+    pub fn plmicd_gpu_has_bf16() -> i32;
+    pub fn plmicd_allow_tf32(allow: i32);
     pub fn plmicd_load_global(path: *const c_char) -> *mut c_char;
     fn plmicd_free(message: *mut c_char);
 }

@@ -9,6 +9,8 @@ mod error;
 mod ffi;
 mod flat;
 mod grad;
+mod label;
+mod layer;
 mod optimizer;
 mod random;
 mod system;
@@ -17,9 +19,14 @@ pub use device::resolve_device;
 pub use error::TorchError;
 pub use flat::{FlatEntry, FlatParameters};
 pub use grad::{backward_with_gradient, grad_or_zeros, set_grad};
+pub use label::{label_gradients, label_scores};
+pub use layer::{
+    Attention, EmbeddingTables, FeedForward, Norm, Projections, attention, embedding, feed_forward,
+    fused_layers, norm, projections,
+};
 pub use optimizer::{AdamW, AdamWVariant, clip_grad_norm, grad_norm};
-pub use random::{Dropout, derive_seed, fill_normal, manual_seed};
+pub use random::{Dropout, Place, derive_seed, fill_normal, manual_seed, seed_generator};
 pub use system::{
-    CpuCapabilities, cpu_capabilities, intra_op_threads, libtorch_location, libtorch_version,
-    set_intra_op_threads,
+    CpuCapabilities, allow_tf32, available_memory, cpu_capabilities, fast_bf16, intra_op_threads,
+    libtorch_location, libtorch_version, peak_memory, set_intra_op_threads,
 };

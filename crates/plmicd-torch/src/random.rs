@@ -11,6 +11,16 @@ pub fn manual_seed(seed: u64) {
     tch::manual_seed(seed.cast_signed());
 }
 
+/// Seeds libtorch's generator of one device, for operations of its that drop by themselves.
+pub fn seed_generator(device: Device, seed: u64) -> Result<(), TorchError> {
+    let index = match device {
+        Device::Cuda(index) => index as i64,
+        _ => -1,
+    };
+    // SAFETY: no pointers are passed.
+    unsafe { ffi::check(ffi::plmicd_seed_generator(index, seed)) }
+}
+
 /// Fills the CPU tensor `out` from a normal distribution; what is drawn depends on `seed` alone.
 pub fn fill_normal(out: &Tensor, mean: f64, standard_deviation: f64, seed: u64) -> Result<(), TorchError> {
     if out.device() != Device::Cpu {
@@ -29,22 +39,50 @@ pub fn fill_normal(out: &Tensor, mean: f64, standard_deviation: f64, seed: u64) 
 pub struct Dropout {
     seed: Option<u64>,
     applied: Cell<u64>,
+    place: Place,
+    /// Whether libtorch drops, from the generator of the process.
+    native: bool,
+}
+
+/// Where the rows that a forward pass works on lie in the batch they are part of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Number of the first row (token).
+    pub row: i64,
+    /// Number of the first segment.
+    pub segment: i64,
 }
 
 impl Dropout {
     /// Leaves everything as it is: inference.
     pub fn off() -> Dropout {
-        Dropout { seed: None, applied: Cell::new(0) }
+        Dropout { seed: None, applied: Cell::new(0), place: Place::default(), native: false }
     }
 
     /// A stream of masks for one forward pass.
     pub fn seeded(seed: u64) -> Dropout {
-        Dropout { seed: Some(seed), applied: Cell::new(0) }
+        Dropout { seed: Some(seed), applied: Cell::new(0), place: Place::default(), native: false }
+    }
+
+    /// The same stream from its start, for a part of the batch that begins at `place`: parts drop what the whole batch
+    /// would. [`Dropout::apply`] takes states with a row for each token ([R,D], [N,C,D]) and attention weights [N,H,C,C].
+    pub fn part(&self, place: Place) -> Dropout {
+        Dropout { seed: self.seed, applied: Cell::new(0), place, native: self.native }
+    }
+
+    /// Where this part of the batch begins.
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// libtorch's own dropout, from the generator of the process: to measure against.
+    pub fn of_libtorch() -> Dropout {
+        Dropout { native: true, ..Dropout::off() }
     }
 
     /// Whether anything is dropped at all: training.
     pub fn is_on(&self) -> bool {
-        self.seed.is_some()
+        self.seed.is_some() || self.native
     }
 
     /// The seed of the next application, for operations that drop by themselves; `None` in inference.
@@ -57,18 +95,33 @@ impl Dropout {
     /// `x` with a share `p` of its elements zeroed and the others scaled by 1 / (1 - p); differentiable. On the
     /// CPU the mask is drawn anew in the backward pass rather than kept.
     pub fn apply(&self, x: &Tensor, p: f64) -> Tensor {
+        if self.native {
+            return x.dropout(p, true);
+        }
         match self.next_seed() {
-            Some(seed) if p > 0.0 => dropout(x, p, seed).expect("x is a float or bfloat16 tensor"),
+            Some(seed) if p > 0.0 => {
+                let size = x.size();
+                let first = match size.as_slice() {
+                    [_, heads, rows, columns] => self.place.segment * heads * rows * columns,
+                    _ => self.place.row * size.last().copied().unwrap_or(1),
+                };
+                // A GPU's generator counts for itself.
+                let seed = match x.device() {
+                    Device::Cpu => seed,
+                    _ => derive_seed(seed, "part", first.unsigned_abs()),
+                };
+                dropout(x, p, seed, first).expect("x is a float or bfloat16 tensor")
+            }
             _ => x.shallow_clone(),
         }
     }
 }
 
-fn dropout(x: &Tensor, p: f64, seed: u64) -> Result<Tensor, TorchError> {
+fn dropout(x: &Tensor, p: f64, seed: u64, first: i64) -> Result<Tensor, TorchError> {
     let mut out = std::ptr::null_mut();
     // SAFETY: `x` is live; on success the shim hands over one new tensor, which tch frees.
     unsafe {
-        ffi::check(ffi::plmicd_dropout(ffi::raw(x), p, seed, &mut out))?;
+        ffi::check(ffi::plmicd_dropout(ffi::raw(x), p, seed, first, &mut out))?;
         Ok(Tensor::from_ptr(out))
     }
 }

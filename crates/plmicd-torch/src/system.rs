@@ -1,6 +1,7 @@
 use std::ffi::c_char;
 
 use camino::Utf8PathBuf;
+use tch::Device;
 
 use crate::ffi;
 
@@ -50,6 +51,61 @@ pub fn libtorch_version() -> String {
 pub fn libtorch_location() -> Option<Utf8PathBuf> {
     let path = string_of(ffi::plmicd_location);
     (!path.is_empty()).then(|| Utf8PathBuf::from(path))
+}
+
+/// The most memory that was held at once so far, in bytes: by this process for the CPU (where the system tells), by
+/// libtorch's tensors for a GPU.
+pub fn peak_memory(device: Device) -> Option<u64> {
+    match device {
+        Device::Cuda(index) => {
+            let mut bytes = 0;
+            // SAFETY: `bytes` outlives the call.
+            unsafe { ffi::check(ffi::plmicd_device_peak(index as i64, &mut bytes)) }.ok()?;
+            Some(bytes)
+        }
+        _ => kib_of("/proc/self/status", "VmHWM:"),
+    }
+}
+
+/// The memory that can still be taken, in bytes, where the system tells: what is free, within the limit of the group of
+/// processes this one belongs to (containers).
+pub fn available_memory(device: Device) -> Option<u64> {
+    if let Device::Cuda(index) = device {
+        let mut bytes = 0;
+        // SAFETY: `bytes` outlives the call.
+        unsafe { ffi::check(ffi::plmicd_device_free(index as i64, &mut bytes)) }.ok()?;
+        return Some(bytes);
+    }
+    let free = kib_of("/proc/meminfo", "MemAvailable:")?;
+    let read = |name: &str| {
+        let text = std::fs::read_to_string(format!("/sys/fs/cgroup/memory.{name}")).ok()?;
+        text.trim().parse::<u64>().ok()
+    };
+    let group = read("max").zip(read("current")).map(|(most, taken)| most.saturating_sub(taken));
+    Some(group.map_or(free, |group| group.min(free)))
+}
+
+/// Whether bf16 matrix products are faster than fp32 on `device`, as far as libtorch tells.
+pub fn fast_bf16(device: Device) -> bool {
+    match device {
+        // SAFETY: asks libtorch's hooks, which answer also where there is no CUDA.
+        Device::Cuda(_) => unsafe { ffi::plmicd_gpu_has_bf16() != 0 },
+        _ => cpu_capabilities().fast_bf16(),
+    }
+}
+
+/// Lets products of fp32 matrices on GPUs round their operands to TF32 (10 bits of mantissa), or not. Global.
+pub fn allow_tf32(allow: bool) {
+    // SAFETY: sets two flags of libtorch's context.
+    unsafe { ffi::plmicd_allow_tf32(i32::from(allow)) }
+}
+
+/// A figure that a file of the system gives in kB, in bytes.
+fn kib_of(file: &str, name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
 }
 
 /// Sets the number of threads one operation may use.

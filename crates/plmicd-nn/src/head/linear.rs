@@ -75,8 +75,8 @@ impl Pass<'_> {
     pub fn add_product(&self, sum: &Tensor, a: &Tensor, b: &Tensor) {
         let mut sum = sum.shallow_clone();
         let _ = match self.head.precision() {
-            Precision::Fp32 => sum.addmm_(a, b),
             Precision::Bf16 => sum.g_add_(&a.matmul(b)),
+            _ => sum.addmm_(a, b),
         };
     }
 }

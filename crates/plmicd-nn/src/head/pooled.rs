@@ -327,8 +327,8 @@ impl Pass<'_> {
     fn add_products(&self, sum: &Tensor, a: &Tensor, b: &Tensor) {
         let mut sum = sum.shallow_clone();
         let _ = match self.head.precision() {
-            Precision::Fp32 => sum.baddbmm_(a, b),
             Precision::Bf16 => sum.g_add_(&a.matmul(b)),
+            _ => sum.baddbmm_(a, b),
         };
     }
 }

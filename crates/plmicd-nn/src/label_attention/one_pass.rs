@@ -5,7 +5,7 @@
 //! `<O, A H> + b`. The loss is a sum over labels, so the block's gradient is known at once: with `g = dloss/dlogit`,
 //! `dP = g A` and `dS = dP * (P - logit + b)`, then `dO += dP H`, `dW += dS Z`, `dH += dP^T O`, `dZ += dS^T W`, `db += g`.
 
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 use crate::precision::widened;
 use crate::segment::Span;
@@ -40,8 +40,16 @@ impl LabelAttention {
                 let row = logits.get(note as i64);
                 let states = self.low(&states.narrow(0, span.start, span.length));
                 let projected = self.low(&projected.narrow(0, span.start, span.length));
+                let fused = self.is_fused(&states);
                 for (start, length) in blocks(num_labels, label_block) {
-                    let (_, _, scores) = self.score_block(&states, &projected, start, length);
+                    let scores = if fused {
+                        let (queries, products) = self.products(&states, &projected, start, length);
+                        let (scores, _) = plmicd_torch::label_scores(&queries, &products)
+                            .expect("two products of one shape on the CPU");
+                        scores
+                    } else {
+                        self.score_block(&states, &projected, start, length).2
+                    };
                     row.narrow(0, start, length).copy_(&(scores + self.bias.narrow(0, start, length)));
                 }
             }
@@ -96,11 +104,38 @@ impl LabelAttention {
         gradients: &HeadGradients,
     ) -> Tensor {
         let block = |tensor: &Tensor| tensor.narrow(0, start, length);
+        if self.is_fused(&note.states) {
+            return self.fused_block_pass(note, start, length, loss, scale, gradients);
+        }
         let scored = self.score_block(&note.states, &note.projected, start, length);
         let logits = &scored.2 + block(&self.bias);
         let targets = block(&note.targets);
         let grad_logits = loss.derivative(&logits, &targets) * scale;
         self.block_backward(note, start, length, scored, &grad_logits, gradients);
+        loss.elementwise(&logits, &targets).sum(logits.kind())
+    }
+
+    /// The same where what lies between the matrix products is one operation.
+    fn fused_block_pass(
+        &self,
+        note: &Note,
+        start: i64,
+        length: i64,
+        loss: Loss,
+        scale: f64,
+        gradients: &HeadGradients,
+    ) -> Tensor {
+        let block = |tensor: &Tensor| tensor.narrow(0, start, length);
+        let fits = "two products of one shape on the CPU";
+        let (queries, products) = self.products(&note.states, &note.projected, start, length);
+        let (scores, log_sums) = plmicd_torch::label_scores(&queries, &products).expect(fits);
+        let logits = &scores + block(&self.bias);
+        let targets = block(&note.targets);
+        let grad_logits = (loss.derivative(&logits, &targets) * scale).contiguous();
+        let _ = block(&gradients.bias).g_add_(&grad_logits);
+        // Both become their own gradients.
+        plmicd_torch::label_gradients(&queries, &products, &scores, &log_sums, &grad_logits).expect(fits);
+        self.add_block(note, start, length, &products, &queries, gradients);
         loss.elementwise(&logits, &targets).sum(logits.kind())
     }
 
@@ -122,8 +157,22 @@ impl LabelAttention {
         let grad_products = attention.g_mul_(&grad_logits.unsqueeze(1));
         let grad_scores = products.g_sub_(&scores.unsqueeze(1)).g_mul_(&grad_products);
         let (grad_products, grad_scores) = (self.low(&grad_products), self.low(&grad_scores));
-        self.add_product(&block(&gradients.third), &grad_products, &note.states);
-        self.add_product(&block(&gradients.second), &grad_scores, &note.projected);
+        self.add_block(note, start, length, &grad_products, &grad_scores, gradients);
+    }
+
+    /// Adds what the gradients of a block's products make of those of weights and states.
+    fn add_block(
+        &self,
+        note: &Note,
+        start: i64,
+        length: i64,
+        grad_products: &Tensor,
+        grad_scores: &Tensor,
+        gradients: &HeadGradients,
+    ) {
+        let block = |tensor: &Tensor| tensor.narrow(0, start, length);
+        self.add_product(&block(&gradients.third), grad_products, &note.states);
+        self.add_product(&block(&gradients.second), grad_scores, &note.projected);
         self.add_product(&note.grad_states, &grad_products.transpose(0, 1), &block(&self.third));
         self.add_product(&note.grad_projected, &grad_scores.transpose(0, 1), &block(&self.second));
     }
@@ -132,9 +181,23 @@ impl LabelAttention {
     pub(super) fn add_product(&self, sum: &Tensor, a: &Tensor, b: &Tensor) {
         let mut sum = sum.shallow_clone();
         let _ = match self.precision {
-            Precision::Fp32 => sum.addmm_(a, b),
             Precision::Bf16 => sum.g_add_(&self.low(a).matmul(&self.low(b))),
+            _ => sum.addmm_(a, b),
         };
+    }
+
+    /// Whether what lies between the matrix products is one operation: on the CPU, in fp32 and bf16.
+    fn is_fused(&self, states: &Tensor) -> bool {
+        states.device() == Device::Cpu && matches!(states.kind(), Kind::Float | Kind::BFloat16)
+    }
+
+    /// The products of a block of label queries with projected states, and of its output vectors with states: [L,T]
+    /// each, in the number format of matrix products.
+    fn products(&self, states: &Tensor, projected: &Tensor, start: i64, length: i64) -> (Tensor, Tensor) {
+        let product = |weights: &Tensor, states: &Tensor| {
+            self.low(&weights.narrow(0, start, length)).matmul(&states.transpose(0, 1))
+        };
+        (product(&self.second, projected), product(&self.third, states))
     }
 
     /// `A` and `P` [L,T] and the logits without bias [L] of a block of labels, all fp32; `states` and `projected` are

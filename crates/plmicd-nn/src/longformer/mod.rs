@@ -52,6 +52,11 @@ impl Longformer {
         self.path = path;
     }
 
+    /// The number format of the layers' matrix products.
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
+    }
+
     pub(crate) fn set_precision(&mut self, precision: Precision) {
         self.precision = precision;
     }

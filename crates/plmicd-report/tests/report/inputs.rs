@@ -175,6 +175,7 @@ impl Inputs {
         });
         let training = TrainingHistory {
             seed: 1,
+            precision: None,
             epochs: epochs.collect(),
             midway: Vec::new(),
             steps: steps.collect(),

@@ -1,0 +1,74 @@
+//! What the machine can do at most, and how much memory was taken.
+
+use std::fmt;
+use std::time::Instant;
+
+use plmicd_nn::Precision;
+use tch::{Device, Kind, Tensor};
+
+/// Rates of large square matrix products, in floating-point operations a second.
+#[derive(Clone, Copy, Debug)]
+pub struct Peak {
+    pub size: i64,
+    fp32: f64,
+    bf16: Option<f64>,
+}
+
+impl Peak {
+    pub fn measure(device: Device, bf16: bool) -> Peak {
+        let size = if device == Device::Cpu { 3072 } else { 8192 };
+        Peak {
+            size,
+            fp32: rate(size, Kind::Float, device),
+            bf16: bf16.then(|| rate(size, Kind::BFloat16, device)),
+        }
+    }
+
+    /// The peak of this number format, where it was measured.
+    pub fn of(&self, precision: Precision) -> Option<f64> {
+        match precision {
+            Precision::Bf16 => self.bf16,
+            _ => Some(self.fp32),
+        }
+    }
+}
+
+impl fmt::Display for Peak {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "fp32 {:.1} GFLOP/s", self.fp32 / 1e9)?;
+        match self.bf16 {
+            Some(rate) => write!(out, ", bf16 {:.1} GFLOP/s", rate / 1e9),
+            None => write!(out, "; bf16 not measured"),
+        }
+    }
+}
+
+fn rate(size: i64, kind: Kind, device: Device) -> f64 {
+    let draw = || Tensor::randn([size, size], (Kind::Float, device)).to_kind(kind);
+    let (a, b) = (draw(), draw());
+    let wait = || {
+        if let Device::Cuda(index) = device {
+            tch::Cuda::synchronize(index as i64);
+        }
+    };
+    let once = || {
+        wait();
+        let start = Instant::now();
+        let _ = a.matmul(&b);
+        wait();
+        start.elapsed().as_secs_f64()
+    };
+    once();
+    let fastest = (0..4).map(|_| once()).fold(f64::INFINITY, f64::min);
+    2.0 * (size as f64).powi(3) / fastest
+}
+
+/// The most memory this process has held since [`reset_memory_peak`], in MiB.
+pub fn memory_peak_mib() -> u64 {
+    plmicd_torch::peak_memory(Device::Cpu).map_or(0, |bytes| bytes >> 20)
+}
+
+/// Starts counting anew, where Linux lets a process do that; else the peak is that of the whole run.
+pub fn reset_memory_peak() {
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
