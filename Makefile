@@ -12,6 +12,9 @@ ARGS     ?=
 # Such as `remote`, for stores shared between machines.
 FEATURES ?=
 CARGO    ?= cargo
+comma    := ,
+# Training with several processes is tested where the headers of Gloo are.
+TOGETHER := $(if $(wildcard /usr/include/gloo/config.h),$(comma)plmicd/distributed)
 PYTHON   ?= python3
 PLMICD   := $(or $(CARGO_TARGET_DIR),target)/release/plmicd
 RUN      := $(PLMICD) run $(PIPELINE) --store $(STORE)
@@ -79,10 +82,10 @@ verify: build ## Read every artifact again and compare its digest.
 
 .PHONY: test lint format bench-evaluate bench-predict bench-preprocess bench-tokenize bench-train
 test: setup ## Run all tests that need no GPU.
-	@$(CARGO) test --workspace --locked
+	@$(CARGO) test --workspace --locked --features plmicd/remote$(TOGETHER)
 lint: setup ## Check formatting and lints.
 	@$(CARGO) fmt --all --check
-	@$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	@$(CARGO) clippy --workspace --all-targets --locked --features plmicd/remote$(TOGETHER) -- -D warnings
 bench-evaluate: ## Time thresholds and metrics at the size of MIMIC-III's test set.
 	@$(CARGO) run --release --locked --package plmicd-metrics --example full_size
 bench-train: setup ## Time training steps at the paper's setting beside the straightforward way (ARGS="--notes 8").

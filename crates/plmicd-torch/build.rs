@@ -7,6 +7,7 @@ use std::path::PathBuf;
 fn main() {
     println!("cargo:rerun-if-changed=shim");
     println!("cargo:rerun-if-env-changed=LIBTORCH_INCLUDE");
+    println!("cargo:rerun-if-env-changed=GLOO_INCLUDE");
     println!("cargo:rerun-if-env-changed=LIBTORCH_CXX11_ABI");
 
     let lib_dir = PathBuf::from(
@@ -21,7 +22,8 @@ fn main() {
     let include = root.join("include");
     let abi = env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
 
-    cc::Build::new()
+    let mut build = cc::Build::new();
+    build
         .cpp(true)
         .pic(true)
         .warnings(false)
@@ -44,8 +46,19 @@ fn main() {
         .file("shim/layer.cpp")
         .file("shim/optimizer.cpp")
         .file("shim/random.cpp")
-        .file("shim/system.cpp")
-        .compile("plmicd_shim");
+        .file("shim/system.cpp");
+    if env::var_os("CARGO_FEATURE_DISTRIBUTED").is_some() {
+        let gloo = PathBuf::from(env::var_os("GLOO_INCLUDE").unwrap_or_else(|| "/usr/include".into()));
+        let header = gloo.join("gloo/config.h");
+        assert!(
+            header.exists(),
+            "the feature `distributed` needs the headers of Gloo, but there is no {}: install libgloo-dev (Debian, Ubuntu), \
+             or let GLOO_INCLUDE name the folder that holds gloo/",
+            header.display()
+        );
+        build.define("USE_C10D_GLOO", None).include(gloo).file("shim/distributed.cpp");
+    }
+    build.compile("plmicd_shim");
 
     println!("cargo:rustc-link-search=native={}", lib_dir.display());
     println!("cargo:rustc-link-lib=torch_cpu");

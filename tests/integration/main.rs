@@ -7,6 +7,7 @@ mod baselines;
 mod command_line;
 mod crashes;
 mod curves;
+mod distributed;
 mod exchange;
 mod pipeline;
 mod predict;

@@ -77,7 +77,9 @@ impl World {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_plmicd"));
         command.current_dir(self.folder.path()).args(arguments);
-        for variable in ["LD_LIBRARY_PATH", "PLMICD_STORE", "PLMICD_LOG", "MIMIC3_DIR", "CODIESP_DIR"] {
+        for variable in
+            ["LD_LIBRARY_PATH", "PLMICD_STORE", "PLMICD_LOG", "MIMIC3_DIR", "CODIESP_DIR", "WORLD_SIZE"]
+        {
             command.env_remove(variable);
         }
         command

@@ -11,6 +11,7 @@ mod notes;
 mod observer;
 mod output;
 mod pairs;
+mod peers;
 mod presets;
 mod published;
 mod source;

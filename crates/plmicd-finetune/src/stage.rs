@@ -1,5 +1,6 @@
 //! The stage, top to bottom.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use plmicd_data::{
@@ -16,6 +17,7 @@ use crate::memory;
 use crate::notes::{Limits, NoteSet};
 use crate::observer::ContextObserver;
 use crate::output;
+use crate::peers;
 use crate::presets::PRESETS;
 use crate::source::NoteSource;
 use crate::start;
@@ -35,6 +37,8 @@ impl Stage for Finetune {
     const SCHEMA: u32 = 1;
     const SUMMARY: &'static str =
         "Trains a coding model: PLM-ICD's encoder over segments, or words, and label attention over the note";
+
+    const PARALLEL: bool = true;
 
     fn inputs() -> &'static [InputSpec] {
         const INPUTS: [InputSpec; 3] = [
@@ -56,7 +60,8 @@ impl Stage for Finetune {
     fn run(config: &Self::Config, context: &StageContext<'_>) -> Result<(), StageError> {
         let shards = context.input("shards")?;
         let encoder = context.optional_input("encoder");
-        let device = plmicd_torch::resolve_device(&context.runtime().device)
+        let process = context.ranks().map_or(0, |ranks| ranks.local_rank);
+        let device = plmicd_torch::resolve_device_of(&context.runtime().device, process)
             .map_err(|error| StageError::because("choosing the device", error))?;
         plmicd_torch::set_intra_op_threads(context.runtime().thread_count());
 
@@ -109,6 +114,12 @@ impl Stage for Finetune {
         };
         let source = NoteSource { notes: &train, num_labels: labels.len(), specials, batching, device };
         let mut task = FinetuneTask { model, dev: dev.as_ref(), specials, signs: None };
+        let peers = match context.ranks().map(|ranks| peers::join(ranks, context)).transpose()? {
+            None => None,
+            Some(Some(peers)) => Some(Rc::new(peers)),
+            // The first process has found the output in the store.
+            Some(None) => return Ok(()),
+        };
         let trainer = Trainer {
             config: config.trainer(),
             checkpoints: Checkpoints {
@@ -120,6 +131,7 @@ impl Stage for Finetune {
                 },
                 identity: identity(config, device, context)?,
             },
+            peers,
         };
         let outcome =
             trainer.run(&mut task, &source, &ContextObserver(context)).map_err(|error| match error {
@@ -127,6 +139,9 @@ impl Stage for Finetune {
                 error => StageError::because("training", error),
             })?;
 
+        if context.ranks().is_some_and(|ranks| !ranks.is_first()) {
+            return Ok(());
+        }
         let described = task.model.describe_unseen(&train.seen(labels.len()));
         if described > 0 {
             context

@@ -118,6 +118,7 @@ fn twelve_updates_follow_pytorchs() {
             kept: Kept::default(),
             identity: String::new(),
         },
+        peers: None,
     };
     let mut task = Golden(model);
     let outcome = trainer.run(&mut task, &Stored(notes, labels), &Unobserved).expect("trains");

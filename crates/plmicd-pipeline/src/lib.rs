@@ -20,6 +20,7 @@ pub mod history;
 pub mod pipeline;
 pub mod plan;
 pub mod preset;
+pub mod ranks;
 pub mod registry;
 pub mod resources;
 pub mod run_node;
@@ -32,6 +33,7 @@ pub mod tree;
 
 pub use event::{Event, EventRecord, EventSink, NoEvents};
 pub use preset::Preset;
+pub use ranks::Ranks;
 pub use registry::{Registry, SourceKind};
 pub use stage::{
     Auto, BadInput, ConfigIssue, Input, InputSpec, Interrupt, Memory, Runtime, Stage, StageContext,

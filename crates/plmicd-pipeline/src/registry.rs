@@ -46,6 +46,8 @@ pub trait AnyStage: Send + Sync {
     fn schema_version(&self) -> u32;
     /// One line for help texts.
     fn summary(&self) -> &'static str;
+    /// Whether several processes can share its work.
+    fn is_parallel(&self) -> bool;
     /// Its input slots.
     fn inputs(&self) -> &'static [InputSpec];
     /// JSON Schema of its config, the choice of a preset included.
@@ -79,6 +81,10 @@ impl<S: Stage> AnyStage for Erased<S> {
 
     fn summary(&self) -> &'static str {
         S::SUMMARY
+    }
+
+    fn is_parallel(&self) -> bool {
+        S::PARALLEL
     }
 
     fn inputs(&self) -> &'static [InputSpec] {

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::event::{Event, EventSink};
 use crate::pipeline::{Node, Pipeline, Wire};
 use crate::plan::{Decision, Planned};
+use crate::ranks::Ranks;
 use crate::registry::Registry;
 use crate::source::{SourceError, Sources};
 use crate::stage::{Interrupt, StageContext, StageError};
@@ -51,7 +52,64 @@ pub enum NodeError {
 #[derive(Clone, Debug, Default)]
 pub struct Provenance(pub BTreeMap<String, Value>);
 
-/// Runs a planned node here and publishes its output. Returns the record and whether it was there already.
+/// Joins in a planned node that the first of several processes runs and publishes: the same computation, nothing kept.
+pub fn join_node(
+    pipeline: &Pipeline,
+    planned: &Planned,
+    store: &Store,
+    registry: &Registry,
+    events: &dyn EventSink,
+    interrupt: &Interrupt,
+    ranks: &Ranks,
+) -> Result<(), NodeError> {
+    match &planned.decision {
+        // The first process finds the same.
+        Decision::Hit(_) | Decision::Remote(_) => return Ok(()),
+        Decision::Run(_) => {}
+        other => return Err(not_ready(&planned.node, other)),
+    }
+    let (Some(node), Some(key)) = (pipeline.node(&planned.node), planned.key) else {
+        return Err(NodeError::Blocked(format!("`{}` is not planned", planned.node)));
+    };
+    let Some(stage) = registry.find_stage(&node.stage) else {
+        return Err(NodeError::Blocked(format!("this build has no stage `{}`", node.stage)));
+    };
+    let staging = store.staging()?;
+    let context = StageContext::new(
+        planned.inputs.clone(),
+        staging.path(),
+        store.work_dir(&node.stage, key)?,
+        node.runtime.clone(),
+        events,
+        interrupt.clone(),
+    )
+    .with_ranks(Some(ranks.clone()));
+    match stage.run(&node.config.full, &context) {
+        Ok(()) => Ok(()),
+        Err(StageError::Interrupted) => Err(NodeError::Interrupted),
+        Err(error) => Err(NodeError::Stage(error)),
+    }
+}
+
+/// Why a node cannot run now.
+fn not_ready(node: &str, decision: &Decision) -> NodeError {
+    match decision {
+        Decision::Blocked(why) => NodeError::Blocked(why.clone()),
+        Decision::Pending(reasons) | Decision::Run(reasons) => {
+            let names: Vec<String> = reasons
+                .iter()
+                .filter_map(|reason| match reason {
+                    crate::fingerprint::Reason::Upstream { node } => Some(format!("`{node}`")),
+                    _ => None,
+                })
+                .collect();
+            NodeError::UpstreamMissing { node: node.to_owned(), upstream: names.join(" and ") }
+        }
+        Decision::Hit(_) | Decision::Remote(_) => NodeError::Blocked(format!("`{node}` has nothing to do")),
+    }
+}
+
+/// Runs a planned node here, as the first of several processes where `ranks` are given, and publishes its output. Returns the record and whether it was there already.
 pub fn run_node(
     pipeline: &Pipeline,
     planned: &Planned,
@@ -61,29 +119,17 @@ pub fn run_node(
     events: &dyn EventSink,
     interrupt: &Interrupt,
     provenance: &Provenance,
+    ranks: Option<&Ranks>,
 ) -> Result<(ActionRecord, bool), NodeError> {
     let node_name = &planned.node;
     let forced = match &planned.decision {
         Decision::Hit(record) => return finish(pipeline, planned, store, events, *record.clone(), true),
         Decision::Run(reasons) => reasons.contains(&crate::fingerprint::Reason::Forced),
-        Decision::Pending(reasons) => {
-            let names: Vec<String> = reasons
-                .iter()
-                .filter_map(|reason| match reason {
-                    crate::fingerprint::Reason::Upstream { node } => Some(format!("`{node}`")),
-                    _ => None,
-                })
-                .collect();
-            return Err(NodeError::UpstreamMissing {
-                node: node_name.clone(),
-                upstream: names.join(" and "),
-            });
-        }
-        Decision::Blocked(why) => return Err(NodeError::Blocked(why.clone())),
         // Whoever plans fetches first: see `fetch`.
         Decision::Remote(record) => {
             return Err(StoreError::Missing { artifact: record.artifact_ref() }.into());
         }
+        other => return Err(not_ready(node_name, other)),
     };
     let (Some(node), Some(key), Some(fingerprint)) =
         (pipeline.node(node_name), planned.key, planned.fingerprint.as_ref())
@@ -115,7 +161,8 @@ pub fn run_node(
         node.runtime.clone(),
         events,
         interrupt.clone(),
-    );
+    )
+    .with_ranks(ranks.cloned());
     match stage.run(&node.config.full, &context) {
         Ok(()) => {}
         Err(StageError::Interrupted) => return Err(NodeError::Interrupted),

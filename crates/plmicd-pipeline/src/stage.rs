@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, EventSink};
 use crate::preset::Preset;
+use crate::ranks::Ranks;
 use crate::resources::Needs;
 
 /// One input slot of a stage.
@@ -89,6 +90,8 @@ pub trait Stage: Send + Sync + 'static {
     const SCHEMA: u32;
     /// One line for help texts.
     const SUMMARY: &'static str;
+    /// Whether several processes can share its work: [`StageContext::ranks`].
+    const PARALLEL: bool = false;
 
     /// The input slots.
     fn inputs() -> &'static [InputSpec];
@@ -147,6 +150,8 @@ pub struct Runtime {
     pub checkpoint_best: bool,
     /// Seconds between two progress lines where there is no terminal.
     pub log_seconds: u64,
+    /// Seconds that one of several processes waits for the others before it gives up.
+    pub peer_timeout_seconds: u64,
     /// What it needs of the machine while it runs.
     pub needs: Needs,
 }
@@ -161,6 +166,7 @@ impl Default for Runtime {
             checkpoint_epochs: 0,
             checkpoint_best: false,
             log_seconds: 10,
+            peer_timeout_seconds: 600,
             needs: Needs::default(),
         }
     }
@@ -239,6 +245,7 @@ pub struct StageContext<'a> {
     pub(crate) runtime: Runtime,
     pub(crate) events: &'a dyn EventSink,
     pub(crate) interrupt: Interrupt,
+    pub(crate) ranks: Option<Ranks>,
 }
 
 impl<'a> StageContext<'a> {
@@ -251,7 +258,30 @@ impl<'a> StageContext<'a> {
         events: &'a dyn EventSink,
         interrupt: Interrupt,
     ) -> Self {
-        Self { inputs, output_dir: output_dir.into(), work_dir: work_dir.into(), runtime, events, interrupt }
+        Self {
+            inputs,
+            output_dir: output_dir.into(),
+            work_dir: work_dir.into(),
+            runtime,
+            events,
+            interrupt,
+            ranks: None,
+        }
+    }
+
+    /// The same, as one of several processes.
+    pub fn with_ranks(mut self, ranks: Option<Ranks>) -> Self {
+        if let Some(ranks) = &ranks {
+            self.runtime.threads = ranks.threads(self.runtime.threads);
+        }
+        self.ranks = ranks;
+        self
+    }
+
+    /// The processes that run this stage together, where there are several. Only the first one writes to the output and to
+    /// the work directory.
+    pub fn ranks(&self) -> Option<&Ranks> {
+        self.ranks.as_ref()
     }
 
     /// A required input. The planner has checked that it is wired and of a fitting kind.

@@ -10,6 +10,7 @@ mod masking;
 mod observer;
 mod output;
 mod packing;
+mod peers;
 mod sequences;
 mod stage;
 mod start;

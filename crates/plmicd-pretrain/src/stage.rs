@@ -1,5 +1,6 @@
 //! The stage, top to bottom.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use camino::Utf8Path;
@@ -12,6 +13,7 @@ use crate::config::{BestMetric, PretrainConfig};
 use crate::masking::Masking;
 use crate::observer::ContextObserver;
 use crate::output;
+use crate::peers;
 use crate::sequences::SequenceSet;
 use crate::start::{self, Specials};
 use crate::task::{PretrainTask, SequenceSource};
@@ -30,6 +32,8 @@ impl Stage for Pretrain {
     const SCHEMA: u32 = 1;
     const SUMMARY: &'static str = "Pretrains an encoder on the notes: masked language modelling";
 
+    const PARALLEL: bool = true;
+
     fn inputs() -> &'static [InputSpec] {
         const INPUTS: [InputSpec; 2] = [
             InputSpec::required("shards", &[kind::TOKEN_SHARDS]),
@@ -45,7 +49,8 @@ impl Stage for Pretrain {
     fn run(config: &Self::Config, context: &StageContext<'_>) -> Result<(), StageError> {
         let shards = context.input("shards")?;
         let encoder = context.optional_input("encoder");
-        let device = plmicd_torch::resolve_device(&context.runtime().device)
+        let process = context.ranks().map_or(0, |ranks| ranks.local_rank);
+        let device = plmicd_torch::resolve_device_of(&context.runtime().device, process)
             .map_err(|error| StageError::because("choosing the device", error))?;
         plmicd_torch::set_intra_op_threads(context.runtime().thread_count());
 
@@ -78,6 +83,12 @@ impl Stage for Pretrain {
         let masking = Masking::new(config, tokens.vocab_size, specials, word_starts);
         let pad = i64::from(specials.pad);
         let mut task = PretrainTask { model, masking: &masking, pad, dev: dev.as_ref(), seed: config.seed };
+        let peers = match context.ranks().map(|ranks| peers::join(ranks, context)).transpose()? {
+            None => None,
+            Some(Some(peers)) => Some(Rc::new(peers)),
+            // The first process has found the output in the store.
+            Some(None) => return Ok(()),
+        };
         let trainer = Trainer {
             config: config.trainer(),
             checkpoints: Checkpoints {
@@ -89,6 +100,7 @@ impl Stage for Pretrain {
                 },
                 identity: identity(config, context)?,
             },
+            peers,
         };
         let outcome =
             trainer.run(&mut task, &SequenceSource(&train), &ContextObserver(context)).map_err(|error| {
@@ -98,6 +110,9 @@ impl Stage for Pretrain {
                 }
             })?;
 
+        if context.ranks().is_some_and(|ranks| !ranks.is_first()) {
+            return Ok(());
+        }
         let out = context.output_dir();
         task.model.save(out).map_err(|error| StageError::because("writing the encoder", error))?;
         let history = output::history(&outcome, config.seed);

@@ -6,13 +6,21 @@ use crate::cuda;
 /// The device a setting names: `auto` (the first GPU where there is one, else the CPU), `cpu`, `cuda` or `cuda:N`.
 /// Loads CUDA where that may be needed.
 pub fn resolve_device(name: &str) -> Result<Device, TorchError> {
+    resolve_device_of(name, 0)
+}
+
+/// The same for one of several processes on this machine, from 0: `auto` and `cuda` are the GPU of its number.
+pub fn resolve_device_of(name: &str, process: usize) -> Result<Device, TorchError> {
     let index = match name {
         "cpu" => return Ok(Device::Cpu),
         "auto" => {
             let available = cuda::load_beside_libtorch().is_available();
-            return Ok(if available { Device::Cuda(0) } else { Device::Cpu });
+            if !available {
+                return Ok(Device::Cpu);
+            }
+            process
         }
-        "cuda" => 0,
+        "cuda" => process,
         _ => match name.strip_prefix("cuda:").map(str::parse) {
             Some(Ok(index)) => index,
             _ => {
@@ -24,6 +32,9 @@ pub fn resolve_device(name: &str) -> Result<Device, TorchError> {
     };
     match cuda::load_beside_libtorch() {
         cuda::CudaStatus::Available { devices, .. } if index < devices => Ok(Device::Cuda(index)),
+        status if process > 0 && matches!(name, "auto" | "cuda") => Err(TorchError::Invalid(format!(
+            "process {process} of this machine has no GPU of its own: {status}"
+        ))),
         status => Err(TorchError::Invalid(format!("device \"{name}\" is not there: {status}"))),
     }
 }

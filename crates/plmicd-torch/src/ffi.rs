@@ -113,6 +113,19 @@ pub unsafe fn take_string(text: *mut c_char) -> Option<String> {
     Some(owned)
 }
 
+/// Takes over bytes made by the shim.
+///
+/// # Safety
+/// `bytes` holds `length` bytes, was returned by the shim and not yet freed.
+#[cfg(feature = "distributed")]
+pub unsafe fn take_bytes(bytes: *mut c_char, length: usize) -> Vec<u8> {
+    // SAFETY: passed on from the caller.
+    let owned = unsafe { std::slice::from_raw_parts(bytes.cast::<u8>(), length) }.to_vec();
+    // SAFETY: made by malloc, freed once, here.
+    unsafe { plmicd_free(bytes) };
+    owned
+}
+
 /// Turns the shim's return value into a result.
 ///
 /// # Safety

@@ -5,6 +5,7 @@
 
 pub mod cuda;
 mod device;
+pub mod distributed;
 mod error;
 mod ffi;
 mod flat;
@@ -15,7 +16,7 @@ mod optimizer;
 mod random;
 mod system;
 
-pub use device::resolve_device;
+pub use device::{resolve_device, resolve_device_of};
 pub use error::TorchError;
 pub use flat::{FlatEntry, FlatParameters};
 pub use grad::{backward_with_gradient, grad_or_zeros, set_grad};

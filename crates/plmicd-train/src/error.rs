@@ -17,6 +17,12 @@ pub enum TrainError {
     /// Training broke down.
     #[error("{0}")]
     Diverged(Box<Divergence>),
+    /// Another process of the run has gone, or does not answer.
+    #[error(
+        "the processes that train together have lost one another: {0}\nhint: the log of the process that failed first says \
+         why; the same command goes on from the last checkpoint"
+    )]
+    Peers(String),
     /// A checkpoint could not be read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),

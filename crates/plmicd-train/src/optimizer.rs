@@ -70,6 +70,11 @@ impl Optimizer {
         self.flat.numel()
     }
 
+    /// The gradients of everything, one flat tensor.
+    pub(crate) fn gradients(&self) -> &Tensor {
+        self.flat.grads()
+    }
+
     pub(crate) fn zero_grad(&self) {
         self.flat.zero_grad();
     }

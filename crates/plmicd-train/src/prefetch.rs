@@ -21,9 +21,9 @@ impl<B> Batches<B> {
 }
 
 /// Runs `body` while another thread prepares `plan`'s batches for it. The thread ends with `body`.
-pub(crate) fn with_batches<S: BatchSource, R>(
+pub(crate) fn with_batches<'p, S: BatchSource, R>(
     source: &S,
-    plan: &[Vec<usize>],
+    plan: impl Iterator<Item = &'p [usize]> + Send + 'p,
     body: impl FnOnce(&mut Batches<S::Batch>) -> R,
 ) -> R {
     std::thread::scope(|scope| {

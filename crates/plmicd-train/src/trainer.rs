@@ -1,22 +1,26 @@
 //! The training loop.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use crate::checkpoint::{CheckpointError, CheckpointStore, Kept, Restored};
-use crate::config::{AccumulationRule, TrainerConfig};
+use crate::config::TrainerConfig;
 use crate::error::{Divergence, Fault, TrainError};
 use crate::guard::{self, Guard};
 use crate::observer::{Observer, StepReport};
 use crate::optimizer::Optimizer;
+use crate::peers::Peers;
 use crate::prefetch::{Batches, with_batches};
 use crate::progress::{BestEpoch, DevRecord, EpochRecord, Progress, StepHistory, StepRecord};
 use crate::sampler::Sampler;
 use crate::schedule::LrSchedule;
 use crate::seed;
+use crate::share::{self, Update};
 use crate::state::{Buffers, Snapshot};
 use crate::task::{BatchSource, Task};
 
@@ -44,6 +48,8 @@ pub struct Trainer {
     pub config: TrainerConfig,
     /// What is saved on the way.
     pub checkpoints: Checkpoints,
+    /// The other processes that train with this one. Each has a task and examples of its own, the same.
+    pub peers: Option<Rc<Peers>>,
 }
 
 /// A finished run. The task's parameters hold the best epoch's weights.
@@ -84,6 +90,14 @@ impl Trainer {
     }
 }
 
+/// What the first process tells of an evaluation.
+#[derive(Debug, Serialize, Deserialize)]
+enum Evaluated {
+    Figures(BTreeMap<String, f64>),
+    Interrupted,
+    Failed,
+}
+
 /// A run under way.
 struct Run<'a> {
     config: &'a TrainerConfig,
@@ -97,7 +111,11 @@ struct Run<'a> {
     history: StepHistory,
     guard: Guard,
     best: Option<Snapshot>,
-    store: CheckpointStore,
+    /// The first process's alone.
+    store: Option<CheckpointStore>,
+    peers: Option<Rc<Peers>>,
+    /// Somebody was asked to stop: all do after this update.
+    stopping: bool,
     every: Duration,
     saved_at: Instant,
 }
@@ -126,10 +144,15 @@ impl<'a> Run<'a> {
         let optimizer = Optimizer::new(task.parameters(), &config.optimizer)?;
         let buffers = Buffers::new(task.buffers());
         let identity = identity(trainer, source, &optimizer, &buffers);
-        let (store, restored, unusable) =
-            CheckpointStore::open(&trainer.checkpoints.dir, &identity, trainer.checkpoints.kept)?;
-        for reason in unusable {
-            observer.warn(&format!("checkpoint left out: {reason}"));
+        let is_first = trainer.peers.as_ref().is_none_or(|peers| peers.is_first());
+        let (mut store, mut restored) = (None, None);
+        if is_first {
+            let Checkpoints { dir, kept, .. } = &trainer.checkpoints;
+            let (opened, found, unusable) = CheckpointStore::open(dir, &identity, *kept)?;
+            (store, restored) = (Some(opened), found);
+            for reason in unusable {
+                observer.warn(&format!("checkpoint left out: {reason}"));
+            }
         }
         let mut run = Self {
             config,
@@ -144,13 +167,49 @@ impl<'a> Run<'a> {
             guard: Guard::new(config.order),
             best: None,
             store,
+            peers: trainer.peers.clone(),
+            stopping: false,
             every: trainer.checkpoints.every,
             saved_at: Instant::now(),
         };
         if let Some(restored) = restored {
             run.resume(restored)?;
         }
+        run.agree(&identity)?;
+        for record in run.history.records() {
+            // What it thought of them was said when they were made.
+            let _ = run.guard.update(record.loss, record.gradient_norm);
+        }
         Ok(run)
+    }
+
+    /// Brings all processes to where the first one stands.
+    fn agree(&mut self, identity: &str) -> Result<(), TrainError> {
+        let Some(peers) = self.peers.clone() else { return Ok(()) };
+        let own = peers.is_first().then(|| (identity.to_owned(), self.progress.clone()));
+        let (of_first, progress) = peers.tell(own)?;
+        if of_first != identity {
+            return Err(TrainError::Config(format!(
+                "process {} has other settings, notes or parameters than the first one",
+                peers.rank()
+            )));
+        }
+        for (_, tensor) in self.optimizer.state() {
+            peers.broadcast(tensor)?;
+        }
+        for (_, tensor) in self.buffers.entries() {
+            peers.broadcast(tensor)?;
+        }
+        let shape = [progress.step as i64, 3];
+        let history = peers.matrix(&self.history.to_tensor(), &shape)?;
+        self.history = StepHistory::from_tensor(&history).unwrap_or_default();
+        self.progress = progress;
+        self.observer.note(&format!("process {} of {} that train together", peers.rank(), peers.size()));
+        Ok(())
+    }
+
+    fn is_first(&self) -> bool {
+        self.peers.as_ref().is_none_or(|peers| peers.is_first())
     }
 
     fn resume(&mut self, restored: Restored) -> Result<(), TrainError> {
@@ -160,10 +219,6 @@ impl<'a> Run<'a> {
         };
         let history = restored.tensors.get("history").and_then(StepHistory::from_tensor);
         self.history = history.ok_or_else(|| damaged("history"))?;
-        for record in self.history.records() {
-            // What it thought of them was said when they were made.
-            let _ = self.guard.update(record.loss, record.gradient_norm);
-        }
         self.optimizer.restore(&restored.tensors).map_err(damaged)?;
         self.buffers.restore(&restored.tensors).map_err(|name| damaged(&name))?;
         self.progress = restored.progress;
@@ -203,17 +258,24 @@ impl<'a> Run<'a> {
         T: Task<Batch = S::Batch>,
     {
         let plan = self.sampler.epoch(self.progress.epoch);
-        with_batches(source, &plan[self.progress.batch..], |batches| {
-            while self.progress.batch < plan.len() && self.progress.step < self.total_steps {
+        let place = self.peers.as_ref().map_or((0, 1), |peers| (peers.rank(), peers.size()));
+        let updates = share::updates(&self.sampler, self.config, &plan, self.progress.batch, place);
+        let pieces = updates.iter().flat_map(|update| &update.pieces);
+        with_batches(source, pieces.map(|piece| piece.examples.as_slice()), |batches| {
+            for update in &updates {
+                if self.progress.step >= self.total_steps {
+                    break;
+                }
                 self.evaluate_midway_if_due(task)?;
-                self.update(task, source, &plan, batches)?;
+                self.update(task, source, update, &plan, batches)?;
                 self.save_if_due();
             }
             Ok(())
         })
     }
 
-    /// One update: the gradient of `accumulation` micro-batches as if they were one batch, then AdamW.
+    /// One update: the gradient of `accumulation` micro-batches as if they were one batch, then AdamW. With several
+    /// processes, of this one's part of them, summed over all.
     ///
     /// Everything in `self` that a checkpoint holds changes only after the last micro-batch, so an interrupt
     /// between two of them saves the state before this update.
@@ -221,6 +283,7 @@ impl<'a> Run<'a> {
         &mut self,
         task: &mut T,
         source: &S,
+        update: &Update,
         plan: &[Vec<usize>],
         batches: &mut Batches<T::Batch>,
     ) -> Result<(), TrainError>
@@ -228,25 +291,28 @@ impl<'a> Run<'a> {
         S: BatchSource,
         T: Task<Batch = S::Batch>,
     {
-        let range = self.sampler.update_range(self.progress.batch);
-        let examples: usize = plan[range.clone()].iter().map(Vec::len).sum();
+        let examples = update.examples;
         self.optimizer.zero_grad();
         let buffers = self.buffers.copy();
         let mut loss = 0.0;
-        for index in range.clone() {
+        for piece in &update.pieces {
             self.stop_if_asked(&buffers)?;
             let batch = batches.next()?;
-            let place = [u64::from(self.progress.epoch), index as u64];
+            let mut place = vec![u64::from(self.progress.epoch)];
+            place.extend(&piece.place);
             let seed = seed::derive(self.config.seed, "dropout", &place);
-            let share = plan[index].len() as f64 / examples as f64;
-            let weight = match self.config.accumulation_rule {
-                AccumulationRule::Batch => share,
-                AccumulationRule::Published => 1.0 / self.config.accumulation.max(1) as f64,
-            };
-            let mean = task.train_step(batch, weight, seed).map_err(|source| {
+            let mean = task.train_step(batch, piece.weight, seed).map_err(|source| {
                 TrainError::task(format!("training step {}", self.progress.step + 1), source)
             })?;
-            loss += mean * share;
+            loss += mean * piece.share;
+        }
+        if let Some(peers) = self.peers.clone() {
+            let summed = peers.sum(self.optimizer.gradients(), loss, self.observer.interrupted());
+            // Where a process has gone, weights and moments are still those after the last update.
+            (loss, self.stopping) = summed.inspect_err(|_| {
+                self.buffers.put_back(&buffers);
+                self.save();
+            })?;
         }
         let torch = |source| TrainError::task("updating the weights", source);
         let gradient_norm = self.optimizer.clip().map_err(torch)?;
@@ -255,7 +321,7 @@ impl<'a> Run<'a> {
             false => Some(Fault::NonFinite),
         };
         if let Some(fault) = fault {
-            let first = source.batch(&plan[range.start]).ok();
+            let first = source.batch(&plan[update.range.start]).ok();
             let largest_logit = first.and_then(|batch| task.largest_logit(&batch));
             return Err(self.diverged(fault, loss, gradient_norm, largest_logit));
         }
@@ -263,7 +329,7 @@ impl<'a> Run<'a> {
         self.optimizer.step(factor, self.progress.step + 1).map_err(torch)?;
 
         self.progress.step += 1;
-        self.progress.batch = range.end;
+        self.progress.batch = update.range.end;
         self.progress.loss_sum += loss * examples as f64;
         self.progress.examples += examples as u64;
         let learning_rate = self.config.optimizer.learning_rate * factor;
@@ -277,7 +343,10 @@ impl<'a> Run<'a> {
             examples: u64::from(self.progress.epoch) * per_epoch + self.progress.examples,
             total_examples: u64::from(self.config.epochs) * per_epoch,
         });
-        Ok(())
+        match self.stopping {
+            true => self.stop(),
+            false => Ok(()),
+        }
     }
 
     fn diverged(
@@ -299,7 +368,7 @@ impl<'a> Run<'a> {
             largest_weight: self.optimizer.largest_weight(),
             largest_gradient: self.optimizer.largest_gradient(),
             largest_logit,
-            last_good: self.store.last_step(),
+            last_good: self.store.as_ref().and_then(CheckpointStore::last_step),
         }))
     }
 
@@ -332,16 +401,32 @@ impl<'a> Run<'a> {
         if self.progress.batch == 0 || !is_due || is_done {
             return Ok(());
         }
-        let record = DevRecord { step, dev: self.evaluate_or_save(task)? };
-        self.judge(task, &record.dev)?;
+        let record = DevRecord { step, dev: self.evaluation(task)? };
         self.observer.midway(&record);
         self.progress.midway.push(record);
         Ok(())
     }
 
-    /// The task's evaluation; where it is interrupted, the state before it is saved.
-    fn evaluate_or_save<T: Task>(&mut self, task: &mut T) -> Result<BTreeMap<String, f64>, TrainError> {
-        let dev = task.evaluate(self.observer);
+    /// The task's evaluation, judged; where it is interrupted, the state before it is saved. The first process tells the
+    /// others what came of it.
+    fn evaluation<T: Task>(&mut self, task: &mut T) -> Result<BTreeMap<String, f64>, TrainError> {
+        if let Some(peers) = self.peers.clone().filter(|peers| !peers.is_first()) {
+            return match peers.tell(None)? {
+                Evaluated::Figures(dev) => Ok(dev),
+                Evaluated::Interrupted => Err(TrainError::Interrupted),
+                Evaluated::Failed => {
+                    Err(TrainError::Peers("the first process failed at the evaluation".to_owned()))
+                }
+            };
+        }
+        let dev = task.evaluate(self.observer).and_then(|dev| self.judge(task, &dev).map(|()| dev));
+        if let Some(peers) = &self.peers {
+            peers.tell(Some(match &dev {
+                Ok(dev) => Evaluated::Figures(dev.clone()),
+                Err(TrainError::Interrupted) => Evaluated::Interrupted,
+                Err(_) => Evaluated::Failed,
+            }))?;
+        }
         if matches!(dev, Err(TrainError::Interrupted)) {
             self.save();
         }
@@ -350,8 +435,7 @@ impl<'a> Run<'a> {
 
     /// Evaluates the epoch just trained and keeps its weights where they are the best so far.
     fn evaluate<T: Task>(&mut self, task: &mut T) -> Result<(), TrainError> {
-        let dev = self.evaluate_or_save(task)?;
-        self.judge(task, &dev)?;
+        let dev = self.evaluation(task)?;
         let epoch = self.progress.epoch + 1;
         let mut is_best = self.config.best_metric.is_none();
         if let Some(name) = &self.config.best_metric {
@@ -364,7 +448,7 @@ impl<'a> Run<'a> {
             })?;
             if self.progress.best.as_ref().is_none_or(|best| value > best.value) {
                 self.progress.best = Some(BestEpoch { epoch, value });
-                self.best = Some(Snapshot::take(&self.optimizer, &self.buffers));
+                self.best = self.is_first().then(|| Snapshot::take(&self.optimizer, &self.buffers));
                 is_best = true;
             }
         }
@@ -384,12 +468,18 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// In the middle of an update; `buffers` are those before it.
+    /// In the middle of an update; `buffers` are those before it. Alone, a process stops before any micro-batch; several
+    /// stop together, after an update.
     fn stop_if_asked(&mut self, buffers: &[Tensor]) -> Result<(), TrainError> {
-        if !self.observer.interrupted() {
+        if self.peers.is_some() || !self.observer.interrupted() {
             return Ok(());
         }
         self.buffers.put_back(buffers);
+        self.stop()
+    }
+
+    /// Saves the state and stops.
+    fn stop(&mut self) -> Result<(), TrainError> {
         self.save();
         Err(TrainError::Interrupted)
     }
@@ -410,13 +500,14 @@ impl<'a> Run<'a> {
     /// Saves a checkpoint. Where that fails the previous one stays and training goes on: a full disk may be
     /// emptied by the next attempt.
     fn save(&mut self) {
+        let Some(store) = &mut self.store else { return };
         let history = self.history.to_tensor();
         let [values, moment1, moment2] = self.optimizer.state();
         let mut tensors = vec![values, moment1, moment2, ("history", &history)];
         tensors.extend(self.buffers.entries());
         let best = self.best.as_ref().map(Snapshot::tensors);
-        if let Err(error) = self.store.save(&self.progress, &tensors, best.as_deref()) {
-            let kept = match self.store.last_step() {
+        if let Err(error) = store.save(&self.progress, &tensors, best.as_deref()) {
+            let kept = match store.last_step() {
                 Some(step) => format!("the one of step {step} stays"),
                 None => "there is none yet".to_owned(),
             };

@@ -178,6 +178,9 @@ pub struct RunArgs {
     /// Started by another `plmicd run`: stop when stdin is closed.
     #[arg(long, hide = true, requires = "only")]
     pub supervised: bool,
+    /// Started by one of several `plmicd run`: the number of the stage among those that they run together.
+    #[arg(long, hide = true, requires = "supervised", value_name = "N")]
+    pub group: Option<u64>,
 }
 
 #[derive(Clone, Debug, Args)]

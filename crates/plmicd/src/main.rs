@@ -5,6 +5,7 @@ mod cli;
 mod commands;
 mod failure;
 mod node_process;
+mod ranks;
 mod registry;
 mod sources;
 mod ui;

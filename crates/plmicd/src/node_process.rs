@@ -8,10 +8,10 @@ use plmicd_artifact::Store;
 use plmicd_pipeline::execute::RunObserver;
 use plmicd_pipeline::pipeline::Pipeline;
 use plmicd_pipeline::plan::{Decision, Planned};
-use plmicd_pipeline::run_node::{self, NodeError, Provenance, run_node};
+use plmicd_pipeline::run_node::{self, NodeError, Provenance, join_node, run_node};
 use plmicd_pipeline::run_record::{NodeRecord, Outcome, RunFolder};
 use plmicd_pipeline::source::Sources;
-use plmicd_pipeline::{Event, EventRecord, EventSink, Interrupt};
+use plmicd_pipeline::{Event, EventRecord, EventSink, Interrupt, NoEvents, Ranks};
 use serde_json::json;
 
 use crate::commands::World;
@@ -89,12 +89,11 @@ pub fn run(
     sources: &Sources<'_>,
     world: &World<'_>,
     folder: Option<RunFolder>,
+    ranks: Option<&Ranks>,
 ) -> Result<Option<RunFolder>, Failure> {
     let terminal = world.terminal;
     let node = planned.node.as_str();
-    let threads = pipeline.node(node).map_or(1, |n| n.runtime.thread_count());
-    // Fails only if a pool exists already, and then that one serves.
-    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    let threads = use_threads(pipeline, node, ranks);
     let log_seconds = pipeline.node(node).map_or(10, |n| n.runtime.log_seconds);
     let channel = if terminal.json {
         Channel::Json
@@ -112,6 +111,7 @@ pub fn run(
         &sink,
         &world.interrupt,
         &provenance(threads),
+        ranks,
     );
     if let Some(folder) = &sink.folder {
         let mut folder = folder.lock().unwrap_or_else(|e| e.into_inner());
@@ -136,6 +136,40 @@ pub fn run(
             let message = chain(&error);
             sink.send(Event::Failed { message: message.clone() });
             Err(Failure::new(exit::STAGE, format!("stage `{node}`: {message}")))
+        }
+    }
+}
+
+/// Gives the process's thread pool its size.
+fn use_threads(pipeline: &Pipeline, node: &str, ranks: Option<&Ranks>) -> usize {
+    let runtime = pipeline.node(node).map(|node| &node.runtime);
+    let threads = runtime.map_or(1, |runtime| match ranks {
+        Some(ranks) => ranks.threads(runtime.threads),
+        None => runtime.thread_count(),
+    });
+    // Fails only if a pool exists already, and then that one serves.
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    threads
+}
+
+/// Joins in one planned node that the first of several processes runs.
+pub fn join(
+    pipeline: &Pipeline,
+    planned: &Planned,
+    store: &Store,
+    world: &World<'_>,
+    ranks: &Ranks,
+) -> Result<(), Failure> {
+    let node = planned.node.as_str();
+    use_threads(pipeline, node, Some(ranks));
+    // The first process tells what there is to tell.
+    match join_node(pipeline, planned, store, &world.registry, &NoEvents, &world.interrupt, ranks) {
+        Ok(()) => Ok(()),
+        Err(NodeError::Interrupted) => Err(Failure::silent(exit::INTERRUPTED)),
+        Err(error) => {
+            let message =
+                format!("process {} of {}, stage `{node}`: {}", ranks.rank, ranks.size, chain(&error));
+            Err(Failure::new(exit::STAGE, message))
         }
     }
 }

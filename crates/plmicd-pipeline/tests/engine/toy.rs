@@ -247,8 +247,18 @@ impl World {
         let plan = self.plan(pipeline, &[]);
         let planned = plan.get(node).expect("planned");
         let provenance = Provenance::default();
-        run_node(pipeline, planned, &self.store, &self.registry, &sources, &NoEvents, interrupt, &provenance)
-            .map(|(_, cached)| cached)
+        run_node(
+            pipeline,
+            planned,
+            &self.store,
+            &self.registry,
+            &sources,
+            &NoEvents,
+            interrupt,
+            &provenance,
+            None,
+        )
+        .map(|(_, cached)| cached)
     }
 
     /// Runs what has to run; the names of the nodes that ran.

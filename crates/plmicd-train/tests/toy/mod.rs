@@ -270,7 +270,7 @@ pub fn trainer(dir: &Utf8Path, config: TrainerConfig) -> Trainer {
         kept: Kept::default(),
         identity: "toy".to_owned(),
     };
-    Trainer { config, checkpoints }
+    Trainer { config, checkpoints, peers: None }
 }
 
 /// A whole run in a folder of its own.

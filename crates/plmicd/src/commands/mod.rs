@@ -6,6 +6,8 @@ mod config;
 mod doctor;
 #[cfg(feature = "torch")]
 mod exchange;
+#[cfg(feature = "torch")]
+mod group;
 mod plan;
 #[cfg(feature = "torch")]
 mod predict;

@@ -5,7 +5,7 @@ use std::process::Command;
 use plmicd_artifact::Store;
 use plmicd_pipeline::execute::{ExecuteError, ExecuteOptions, Launcher, execute};
 use plmicd_pipeline::pipeline::Pipeline;
-use plmicd_pipeline::plan::{Selection, plan, require_node};
+use plmicd_pipeline::plan::{Decision, Planned, Selection, plan, require_node};
 use plmicd_pipeline::run_record::{Outcome, RunFolder, RunRecord};
 use plmicd_pipeline::source::Sources;
 
@@ -13,6 +13,7 @@ use crate::cli::{PlanArgs, PlanFormat, RunArgs};
 use crate::commands::{World, plan as plan_command, report_page};
 use crate::failure::{Failure, chain, exit};
 use crate::node_process;
+use crate::ranks::Place;
 use crate::ui::progress::Progress;
 use crate::ui::{Terminal, text};
 
@@ -28,12 +29,56 @@ pub fn run(world: &World<'_>, args: &RunArgs) -> Result<(), Failure> {
         };
         return plan_command::plan(world, &args);
     }
+    // A child has company only where its parent says so.
+    let place = match args.supervised && args.group.is_none() {
+        true => None,
+        false => Place::from_environment()?,
+    };
     let pipeline = world.pipeline(&args.pipeline)?;
     let store = world.shared_store()?;
-    match &args.only {
-        Some(node) => run_only(world, args, &pipeline, &store, node),
-        None => run_all(world, args, &pipeline, &store),
+    match (&args.only, place) {
+        (Some(node), place) => run_only(world, args, &pipeline, &store, node, place.as_ref()),
+        (None, None) => run_all(world, args, &pipeline, &store, &|command, _, _| command),
+        (None, Some(place)) => run_together(world, args, &pipeline, &store, place),
     }
+}
+
+#[cfg(feature = "torch")]
+fn run_together(
+    world: &World<'_>,
+    args: &RunArgs,
+    pipeline: &Pipeline,
+    store: &Store,
+    place: Place,
+) -> Result<(), Failure> {
+    use crate::commands::group;
+    if args.jobs > 1 {
+        return Err(Failure::usage("--jobs: several processes work on one stage at a time"));
+    }
+    if !place.is_first() {
+        return group::follow(world, args, &place);
+    }
+    let lead = group::Lead::new(place)?;
+    let outcome = run_all(world, args, pipeline, store, &|mut command, node, force| {
+        let stage = pipeline.node(node).and_then(|node| world.registry.find_stage(&node.stage));
+        if stage.is_some_and(|stage| stage.is_parallel()) {
+            command.args(["--group", &lead.call(node, force).to_string()]);
+        }
+        command
+    });
+    lead.end(outcome.as_ref().map_or_else(|failure| failure.code, |()| 0));
+    outcome
+}
+
+#[cfg(not(feature = "torch"))]
+fn run_together(
+    _world: &World<'_>,
+    _args: &RunArgs,
+    _pipeline: &Pipeline,
+    _store: &Store,
+    _place: Place,
+) -> Result<(), Failure> {
+    Err(Failure::usage("this build has no libtorch, and so nothing that several processes could share"))
 }
 
 fn run_only(
@@ -42,6 +87,7 @@ fn run_only(
     pipeline: &Pipeline,
     store: &Store,
     node: &str,
+    place: Option<&Place>,
 ) -> Result<(), Failure> {
     if args.supervised {
         node_process::watch_stdin(&world.interrupt);
@@ -53,6 +99,22 @@ fn run_only(
         until: Some(node.to_owned()),
         force: args.force.iter().filter(|f| *f == node).cloned().collect(),
     };
+    let is_parallel = pipeline
+        .node(node)
+        .and_then(|node| world.registry.find_stage(&node.stage))
+        .is_some_and(|stage| stage.is_parallel());
+    let ranks = place.filter(|_| is_parallel).map(|place| match args.group {
+        Some(number) => place.ranks(&number.to_string(), false),
+        None => place.ranks("only", place.is_host()),
+    });
+    if let Some(place) = place.filter(|place| !place.is_first()) {
+        let Some(ranks) = ranks else {
+            world.terminal.say(&format!("process {}: `{node}` is the first process's alone", place.rank));
+            return Ok(());
+        };
+        let planned = plan_when_ready(world, pipeline, &selection, store, &sources, node)?;
+        return node_process::join(pipeline, &planned, store, world, &ranks);
+    }
     let planned = loop {
         let planned = plan(pipeline, &selection, store, &world.registry, &sources)?;
         let wanted = planned.to_fetch(pipeline);
@@ -61,16 +123,38 @@ fn run_only(
         }
         node_process::fetch(pipeline, node, &wanted, store, world)?;
     };
-    let Some(planned) = planned.get(node) else {
-        return Err(Failure::new(exit::INTERNAL, format!("`{node}` was not planned")));
-    };
+    let planned = find(&planned, node)?;
     // The parent of a supervised child keeps the record of the run.
     let folder = if args.supervised { None } else { Some(new_folder(args, pipeline, store)?) };
-    let folder = node_process::run(pipeline, planned, store, &sources, world, folder)?;
+    let folder = node_process::run(pipeline, &planned, store, &sources, world, folder, ranks.as_ref())?;
     match folder {
         Some(folder) => report_page::write(world, pipeline, store, &sources, &folder),
         None => Ok(()),
     }
+}
+
+fn find(plan: &plmicd_pipeline::plan::Plan, node: &str) -> Result<Planned, Failure> {
+    plan.get(node).cloned().ok_or_else(|| Failure::new(exit::INTERNAL, format!("`{node}` was not planned")))
+}
+
+/// A node's plan, once what it reads from is there: on a shared file system what the first process wrote may come late.
+fn plan_when_ready(
+    world: &World<'_>,
+    pipeline: &Pipeline,
+    selection: &Selection,
+    store: &Store,
+    sources: &Sources<'_>,
+    node: &str,
+) -> Result<Planned, Failure> {
+    const ATTEMPTS: u32 = 60;
+    for _ in 1..ATTEMPTS {
+        let planned = find(&plan(pipeline, selection, store, &world.registry, sources)?, node)?;
+        if !matches!(planned.decision, Decision::Pending(_)) {
+            return Ok(planned);
+        }
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
+    find(&plan(pipeline, selection, store, &world.registry, sources)?, node)
 }
 
 /// The folder of a new run.
@@ -92,7 +176,16 @@ fn new_folder(args: &RunArgs, pipeline: &Pipeline, store: &Store) -> Result<RunF
     Ok(RunFolder::create(store, record, started)?)
 }
 
-fn run_all(world: &World<'_>, args: &RunArgs, pipeline: &Pipeline, store: &Store) -> Result<(), Failure> {
+/// What is added to the command of a node's child: the command, the node, whether it is forced.
+type Addition<'a> = dyn Fn(Command, &str, bool) -> Command + 'a;
+
+fn run_all(
+    world: &World<'_>,
+    args: &RunArgs,
+    pipeline: &Pipeline,
+    store: &Store,
+    addition: &Addition<'_>,
+) -> Result<(), Failure> {
     let progress = source_progress(world.terminal);
     let sources = Sources::new(pipeline, store, &world.registry, &progress);
     let selection = Selection { until: args.until.clone(), force: args.force.iter().cloned().collect() };
@@ -107,7 +200,7 @@ fn run_all(world: &World<'_>, args: &RunArgs, pipeline: &Pipeline, store: &Store
     let log_seconds = pipeline.nodes.iter().map(|node| node.runtime.log_seconds).min().unwrap_or(10);
     let mut observer =
         Progress::new(world.terminal, pipeline.nodes.iter().map(|n| n.name.as_str()), log_seconds);
-    let launcher = SelfLauncher { args, world };
+    let launcher = SelfLauncher { args, world, addition };
     let options = ExecuteOptions {
         jobs: args.jobs,
         capacity: args.resources,
@@ -182,25 +275,31 @@ fn summary(world: &World<'_>, store: &Store, record: &RunRecord, seconds: f64) -
 struct SelfLauncher<'a> {
     args: &'a RunArgs,
     world: &'a World<'a>,
+    addition: &'a Addition<'a>,
 }
 
 impl Launcher for SelfLauncher<'_> {
     fn command(&self, node: &str, force: bool) -> Command {
-        // Where the program cannot find itself, its name on the PATH is the best guess.
-        let program = std::env::current_exe().unwrap_or_else(|_| "plmicd".into());
-        let mut command = Command::new(program);
-        command.arg("run").args(&self.args.pipeline.file);
-        command.args(["--only", node, "--supervised", "--message-format", "json", "--color", "never"]);
-        command.arg("--store").arg(self.world.store_root());
-        command.args(self.world.remote_words().into_iter().flatten());
-        for value in &self.args.pipeline.overrides {
-            command.arg("--set").arg(value);
-        }
-        if force {
-            command.args(["--force", node]);
-        }
-        command
+        (self.addition)(node_command(self.world, self.args, node, force), node, force)
     }
+}
+
+/// This very program for one node, stopped by closing its stdin.
+pub(super) fn node_command(world: &World<'_>, args: &RunArgs, node: &str, force: bool) -> Command {
+    // Where the program cannot find itself, its name on the PATH is the best guess.
+    let program = std::env::current_exe().unwrap_or_else(|_| "plmicd".into());
+    let mut command = Command::new(program);
+    command.arg("run").args(&args.pipeline.file);
+    command.args(["--only", node, "--supervised", "--message-format", "json", "--color", "never"]);
+    command.arg("--store").arg(world.store_root());
+    command.args(world.remote_words().into_iter().flatten());
+    for value in &args.pipeline.overrides {
+        command.arg("--set").arg(value);
+    }
+    if force {
+        command.args(["--force", node]);
+    }
+    command
 }
 
 /// Says on stderr that a large source is being read; small ones are not worth a line.
