@@ -5,7 +5,7 @@
 //! judges and saves; what it found is told to the others, so that all take the same decisions.
 
 use std::cell::Cell;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use plmicd_torch::TorchError;
 use plmicd_torch::distributed::{Group, Meeting, Membership, Store};
@@ -17,17 +17,27 @@ use crate::error::TrainError;
 
 /// Between two looks for a value that another process is to give.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long the first process waits for the others to have left.
+const FAREWELL: Duration = Duration::from_secs(30);
 
 /// This process's link to the others.
 #[derive(Debug)]
 pub struct Peers {
-    // Dropped before the store that it works over.
+    // Left before the place is: whoever waits for this process in a sum learns at once that it has gone.
     group: Group,
+    place: Place,
+    said: Cell<u64>,
+}
+
+/// This process's place at the store where all meet.
+#[derive(Debug)]
+struct Place {
     store: Store,
     prefix: String,
     rank: usize,
     size: usize,
-    said: Cell<u64>,
+    /// Somebody has gone without a word: there is no waiting for them.
+    is_broken: Cell<bool>,
 }
 
 /// Keys of a group in the store.
@@ -52,7 +62,8 @@ impl Peers {
             }
         }
         let group = Group::join(&store, membership).map_err(failed)?;
-        Ok(Some(Self { group, store, prefix, rank, size, said: Cell::new(0) }))
+        let place = Place { store, prefix, rank, size, is_broken: Cell::new(false) };
+        Ok(Some(Self { group, place, said: Cell::new(0) }))
     }
 
     /// What the first process's caller puts under the prefix, followed by a slash, when that process has ended.
@@ -60,17 +71,17 @@ impl Peers {
 
     /// This process's number, from 0.
     pub fn rank(&self) -> usize {
-        self.rank
+        self.place.rank
     }
 
     /// Number of processes.
     pub fn size(&self) -> usize {
-        self.size
+        self.place.size
     }
 
     /// Whether this is the process that evaluates and saves.
     pub fn is_first(&self) -> bool {
-        self.rank == 0
+        self.place.rank == 0
     }
 
     /// Sums a gradient over all processes, in place, and with it the loss and whether anybody wants to stop.
@@ -109,25 +120,44 @@ impl Peers {
     pub(crate) fn tell<T: Serialize + DeserializeOwned>(&self, own: Option<T>) -> Result<T, TrainError> {
         let number = self.said.get();
         self.said.set(number + 1);
-        let key = key(&self.prefix, &format!("said/{number}"));
+        let key = key(&self.place.prefix, &format!("said/{number}"));
         let lost = |source| self.lost(source);
         if let Some(own) = own {
             let text =
                 serde_json::to_vec(&own).map_err(|error| TrainError::task("telling the others", error))?;
-            self.store.set(&key, &text).map_err(lost)?;
+            self.place.store.set(&key, &text).map_err(lost)?;
             return Ok(own);
         }
-        while !self.store.has(&key).map_err(lost)? {
-            if self.store.has(&self::key(&self.prefix, Self::ENDED)).map_err(lost)? {
+        while !self.place.store.has(&key).map_err(lost)? {
+            if self.place.store.has(&self::key(&self.place.prefix, Self::ENDED)).map_err(lost)? {
                 return Err(TrainError::Peers("the first process has ended".to_owned()));
             }
             std::thread::sleep(PAUSE);
         }
-        let text = self.store.get(&key).map_err(lost)?;
+        let text = self.place.store.get(&key).map_err(lost)?;
         serde_json::from_slice(&text).map_err(|error| TrainError::task("hearing the first process", error))
     }
 
     fn lost(&self, source: TorchError) -> TrainError {
-        TrainError::Peers(format!("{source} (this is process {} of {})", self.rank, self.size))
+        self.place.is_broken.set(true);
+        TrainError::Peers(format!("{source} (this is process {} of {})", self.place.rank, self.place.size))
+    }
+}
+
+impl Drop for Place {
+    /// The first process leaves last: all have to hear what it told before the store may go with it, and before the stage
+    /// counts as ended.
+    fn drop(&mut self) {
+        let left = |rank: usize| key(&self.prefix, &format!("left/{rank}"));
+        if self.rank != 0 {
+            // Where the store has gone nobody waits.
+            let _ = self.store.set(&left(self.rank), b"");
+            return;
+        }
+        let started = Instant::now();
+        let has_left = |rank: usize| self.store.has(&left(rank)).unwrap_or(true);
+        while !self.is_broken.get() && started.elapsed() < FAREWELL && !(1..self.size).all(has_left) {
+            std::thread::sleep(PAUSE);
+        }
     }
 }

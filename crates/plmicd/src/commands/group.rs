@@ -58,9 +58,10 @@ impl Lead {
 
     /// Calls the others to a stage. Gives its number among those to be joined.
     pub fn call(&self, node: &str, force: bool) -> u64 {
+        // Before it is counted: whoever hears that a stage has ended does not join it.
+        self.release();
         let number = self.next.get();
         self.next.set(number + 1);
-        self.release();
         let joint = Joint { node: node.to_owned(), force };
         if let Ok(text) = serde_json::to_vec(&joint) {
             // Where that fails the stage itself finds that nobody comes, and says so.
@@ -69,12 +70,10 @@ impl Lead {
         number
     }
 
-    /// Whoever still waits in the stages before need not.
+    /// Whoever still waits in the stage called last need not: it has ended, since stages are run one at a time.
     fn release(&self) {
         if let Some(last) = self.next.get().checked_sub(1) {
-            for number in [last.saturating_sub(1), last] {
-                let _ = self.store.set(&self.place.key(&format!("{number}/{ENDED}")), b"");
-            }
+            let _ = self.store.set(&self.place.key(&format!("{last}/{ENDED}")), b"");
         }
     }
 
