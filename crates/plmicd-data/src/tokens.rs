@@ -28,6 +28,16 @@ impl SpecialTokens {
     /// Name of the file.
     pub const FILE: &'static str = "special_tokens.json";
 
+    /// So many more embeddings than ids an encoder of the same vocabulary may have: tables are padded to round sizes, and
+    /// published ones keep rows for tokens that were never given. With more it is another vocabulary's encoder.
+    pub const SPARE_EMBEDDINGS: usize = 1024;
+
+    /// Whether an encoder with so many token embeddings can be that of this vocabulary.
+    pub fn fits(&self, embeddings: i64) -> bool {
+        let ids = self.vocab_size as i64;
+        (ids..=ids + Self::SPARE_EMBEDDINGS as i64).contains(&embeddings)
+    }
+
     /// Reads the file.
     pub fn read(path: &Utf8Path) -> Result<Self, DataError> {
         read_json(path)

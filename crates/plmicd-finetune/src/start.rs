@@ -95,7 +95,7 @@ fn check_vocabulary(
 ) -> Result<(), StageError> {
     let rows = shape.vocab_size;
     let hint = "give the stage `tokenize` the tokenizer that belongs to this encoder";
-    if rows < specials.vocab_size as i64 {
+    if !specials.fits(rows) {
         let message = format!(
             "the encoder has {rows} token embeddings, but the notes use a vocabulary of {}",
             specials.vocab_size

@@ -166,16 +166,26 @@ fn inputs_that_cannot_work_are_refused_before_training() {
 }
 
 #[test]
-fn an_encoder_with_too_few_embeddings_is_refused() {
+fn an_encoder_of_another_vocabulary_is_refused() {
     let _alone = alone();
     let place = Workplace::new();
     let encoder = run(&place, &FinetuneConfig { epochs: 1, ..config() }, "encoder");
-    write_specials(&place.shards(), VOCABULARY as usize + 1);
     let settings = FinetuneConfig { encoder: None, ..config() };
-    let error = place
-        .run_with(&settings, "out", "work", &NoEvents, Interrupt::default(), Some(&encoder))
-        .expect_err("one embedding is missing");
-    assert!(message(&error).contains("60 token embeddings") && message(&error).contains("vocabulary of 61"));
+    let refused = |encoder: &camino::Utf8Path, expected: &[&str]| {
+        let error = place
+            .run_with(&settings, "out", "work", &NoEvents, Interrupt::default(), Some(encoder))
+            .expect_err("refused");
+        for part in expected {
+            assert!(message(&error).contains(part), "{part} is not in: {}", message(&error));
+        }
+    };
+    write_specials(&place.shards(), VOCABULARY as usize + 1);
+    refused(&encoder, &["60 token embeddings", "vocabulary of 61"]);
+    // One that only happens to have room for the ids.
+    let path = encoder.join("config.json");
+    let text = fs_err::read_to_string(&path).expect("a config");
+    fs_err::write(&path, text.replace("\"vocab_size\": 60", "\"vocab_size\": 1086")).expect("written");
+    refused(&encoder, &["1086 token embeddings", "vocabulary of 61"]);
 }
 
 #[test]

@@ -131,7 +131,7 @@ fn check_vocabulary(
 ) -> Result<(), StageError> {
     let (rows, vocabulary) = (shape.vocab_size, tokens.vocab_size as i64);
     let hint = "give the stage `tokenize` the tokenizer that belongs to this encoder";
-    if rows < vocabulary {
+    if !tokens.fits(rows) {
         let message = format!(
             "the encoder has {rows} token embeddings, but the notes use a vocabulary of {vocabulary}"
         );
