@@ -208,6 +208,7 @@ fn provenance(threads: usize) -> Provenance {
     let mut system = sysinfo::System::new();
     system.refresh_memory();
     system.refresh_cpu_list(sysinfo::CpuRefreshKind::nothing());
+    #[cfg_attr(not(feature = "torch"), allow(unused_mut))]
     let mut facts = vec![
         ("program", json!(format!("plmicd {}", env!("CARGO_PKG_VERSION")))),
         ("commit", json!(option_env!("PLMICD_COMMIT"))),
