@@ -25,21 +25,18 @@ pub(crate) fn evaluate(
     let mut sums = Sums::new(model.num_labels());
     let mut done = 0;
     model.hold_weights();
-    for batch in plan {
-        let scored = match observer.interrupted() {
-            true => Err(TrainError::Interrupted),
-            false => sums
-                .add(model, notes, &batch, specials)
-                .map_err(|source| TrainError::task("scoring dev notes", source)),
-        };
-        if scored.is_err() {
-            model.release_weights();
+    let scored = plan.into_iter().try_for_each(|batch| {
+        if observer.interrupted() {
+            return Err(TrainError::Interrupted);
         }
-        scored?;
+        sums.add(model, notes, &batch, specials)
+            .map_err(|source| TrainError::task("scoring dev notes", source))?;
         done += batch.len() as u64;
         observer.evaluating(done, notes.len() as u64);
-    }
+        Ok(())
+    });
     model.release_weights();
+    scored?;
     let signs = sums.signs(notes);
     let figures =
         sums.finish(notes.len()).map_err(|source| TrainError::task("evaluating dev scores", source))?;

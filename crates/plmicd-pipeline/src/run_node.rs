@@ -6,14 +6,16 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use plmicd_artifact::{ActionLock, ActionRecord, FetchError, Lookup, PendingAction, Store, StoreError};
+use plmicd_artifact::{
+    ActionLock, ActionRecord, Digest, FetchError, Lookup, PendingAction, Staging, Store, StoreError,
+};
 use serde_json::{Value, json};
 
 use crate::event::{Event, EventSink};
 use crate::pipeline::{Node, Pipeline, Wire};
 use crate::plan::{Decision, Planned};
 use crate::ranks::Ranks;
-use crate::registry::Registry;
+use crate::registry::{AnyStage, Registry};
 use crate::source::{SourceError, Sources};
 use crate::stage::{Interrupt, StageContext, StageError};
 
@@ -71,10 +73,28 @@ pub fn join_node(
     let (Some(node), Some(key)) = (pipeline.node(&planned.node), planned.key) else {
         return Err(NodeError::Blocked(format!("`{}` is not planned", planned.node)));
     };
-    let Some(stage) = registry.find_stage(&node.stage) else {
-        return Err(NodeError::Blocked(format!("this build has no stage `{}`", node.stage)));
-    };
+    let stage = stage_of(node, registry)?;
     let staging = store.staging()?;
+    run_stage(stage, node, key, planned, store, &staging, events, interrupt, Some(ranks))
+}
+
+fn stage_of<'a>(node: &Node, registry: &'a Registry) -> Result<&'a dyn AnyStage, NodeError> {
+    let missing = || NodeError::Blocked(format!("this build has no stage `{}`", node.stage));
+    registry.find_stage(&node.stage).ok_or_else(missing)
+}
+
+/// Runs a node's stage into the staging folder, alone or with the processes of `ranks`.
+fn run_stage(
+    stage: &dyn AnyStage,
+    node: &Node,
+    key: Digest,
+    planned: &Planned,
+    store: &Store,
+    staging: &Staging,
+    events: &dyn EventSink,
+    interrupt: &Interrupt,
+    ranks: Option<&Ranks>,
+) -> Result<(), NodeError> {
     let context = StageContext::new(
         planned.inputs.clone(),
         staging.path(),
@@ -83,7 +103,7 @@ pub fn join_node(
         events,
         interrupt.clone(),
     )
-    .with_ranks(Some(ranks.clone()));
+    .with_ranks(ranks.cloned());
     match stage.run(&node.config.full, &context) {
         Ok(()) => Ok(()),
         Err(StageError::Interrupted) => Err(NodeError::Interrupted),
@@ -136,10 +156,8 @@ pub fn run_node(
     else {
         return Err(NodeError::Blocked(format!("`{node_name}` is not planned")));
     };
-    let Some(stage) = registry.find_stage(&node.stage) else {
-        return Err(NodeError::Blocked(format!("this build has no stage `{}`", node.stage)));
-    };
-    let stored: Vec<(String, plmicd_artifact::Digest)> = node
+    let stage = stage_of(node, registry)?;
+    let stored: Vec<(String, Digest)> = node
         .inputs
         .iter()
         .filter(|(_, wire)| matches!(wire, Wire::Node(_)))
@@ -154,20 +172,7 @@ pub fn run_node(
     events.send(Event::Started { key });
     let started = Instant::now();
     let staging = store.staging()?;
-    let context = StageContext::new(
-        planned.inputs.clone(),
-        staging.path(),
-        store.work_dir(&node.stage, key)?,
-        node.runtime.clone(),
-        events,
-        interrupt.clone(),
-    )
-    .with_ranks(ranks.cloned());
-    match stage.run(&node.config.full, &context) {
-        Ok(()) => {}
-        Err(StageError::Interrupted) => return Err(NodeError::Interrupted),
-        Err(error) => return Err(NodeError::Stage(error)),
-    }
+    run_stage(stage, node, key, planned, store, &staging, events, interrupt, ranks)?;
     check_sources_unchanged(node, planned, sources)?;
     let record = store.publish(
         staging,

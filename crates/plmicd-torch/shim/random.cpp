@@ -12,24 +12,12 @@ namespace {
 
 constexpr int64_t kGrain = 1 << 14;
 
-// 32 well-mixed bits for element `index` of the stream `seed`: two rounds of multiply and shift.
-inline uint32_t mixed(uint32_t index, uint32_t low, uint32_t high) {
-  uint32_t x = index * 0x9e3779b9u + low;
-  x ^= x >> 16;
-  x *= 0x7feb352du;
-  x ^= high;
-  x ^= x >> 15;
-  x *= 0x846ca68bu;
-  x ^= x >> 16;
-  return x;
-}
-
 // Both loops: elements are counted from `first`, the number of the tensor's first element.
 PLMICD_CLONES void drop_float(const float *x, float *y, int64_t first, int64_t begin, int64_t end,
                               uint32_t threshold, float scale, uint32_t low, uint32_t high) {
   for (int64_t i = begin; i < end; ++i) {
     const float kept = x[i - first] * scale;
-    y[i - first] = mixed(static_cast<uint32_t>(i), low, high) >= threshold ? kept : 0.0f;
+    y[i - first] = simd::mixed(static_cast<uint32_t>(i), low, high) >= threshold ? kept : 0.0f;
   }
 }
 
@@ -44,7 +32,7 @@ PLMICD_CLONES void drop_bfloat16(const uint16_t *x, uint16_t *y, int64_t first, 
     uint32_t out;
     std::memcpy(&out, &value, sizeof out);
     out = (out + 0x7fffu + ((out >> 16) & 1u)) >> 16;
-    y[i - first] = mixed(static_cast<uint32_t>(i), low, high) >= threshold ? static_cast<uint16_t>(out) : 0;
+    y[i - first] = simd::mixed(static_cast<uint32_t>(i), low, high) >= threshold ? static_cast<uint16_t>(out) : 0;
   }
 }
 

@@ -121,9 +121,11 @@ PLMICD_INLINE void normal(Floats x, Floats *distribution, Floats *density) {
   *density = e * 0.39894228f;
 }
 
-// 32 well-mixed bits for element `index` of the stream (low, high): two rounds of multiply and shift.
-PLMICD_INLINE Words mixed(Words index, uint32_t low, uint32_t high) {
-  Words x = index * 0x9e3779b9u + low;
+// 32 well-mixed bits for element `index` of the stream (low, high): two rounds of multiply and shift. One element
+// (uint32_t) or several (Words).
+template <typename W>
+PLMICD_INLINE W mixed(W index, uint32_t low, uint32_t high) {
+  W x = index * 0x9e3779b9u + low;
   x ^= x >> 16;
   x *= 0x7feb352du;
   x ^= high;

@@ -60,8 +60,7 @@ fn run_together(
     }
     let lead = group::Lead::new(place)?;
     let outcome = run_all(world, args, pipeline, store, &|mut command, node, force| {
-        let stage = pipeline.node(node).and_then(|node| world.registry.find_stage(&node.stage));
-        if stage.is_some_and(|stage| stage.is_parallel()) {
+        if is_parallel(world, pipeline, node) {
             command.args(["--group", &lead.call(node, force).to_string()]);
         }
         command
@@ -79,6 +78,12 @@ fn run_together(
     _place: Place,
 ) -> Result<(), Failure> {
     Err(Failure::usage("this build has no libtorch, and so nothing that several processes could share"))
+}
+
+/// Whether several processes can share the work of a node's stage.
+fn is_parallel(world: &World<'_>, pipeline: &Pipeline, node: &str) -> bool {
+    let stage = pipeline.node(node).and_then(|node| world.registry.find_stage(&node.stage));
+    stage.is_some_and(|stage| stage.is_parallel())
 }
 
 fn run_only(
@@ -99,11 +104,7 @@ fn run_only(
         until: Some(node.to_owned()),
         force: args.force.iter().filter(|f| *f == node).cloned().collect(),
     };
-    let is_parallel = pipeline
-        .node(node)
-        .and_then(|node| world.registry.find_stage(&node.stage))
-        .is_some_and(|stage| stage.is_parallel());
-    let ranks = place.filter(|_| is_parallel).map(|place| match args.group {
+    let ranks = place.filter(|_| is_parallel(world, pipeline, node)).map(|place| match args.group {
         Some(number) => place.ranks(&number.to_string(), false),
         None => place.ranks("only", place.is_host()),
     });
