@@ -154,7 +154,8 @@ pub fn export_published(model: &Utf8Path, out: &Utf8Path) -> Result<(), StageErr
     let mut order: Vec<usize> = (0..codes.len()).collect();
     order.sort_by_key(|&label| codes[label]);
     loaded.save_published(out, &codes, &order).map_err(failed)?;
-    let mode = loaded.config().published_mode(loaded.encoder().config().model_type).unwrap_or_default();
+    let published = loaded.published_config().map_err(failed)?;
+    let mode = published.published_mode(loaded.encoder().config().model_type).unwrap_or_default();
     copy_tokenizer(model, out)?;
     let list: String = order.iter().map(|&label| format!("{}\n", codes[label])).collect();
     fs_err::write(out.join(CODE_FILE), list)?;

@@ -100,11 +100,11 @@ impl PlmIcd {
         let tensors: Vec<(&str, &Tensor)> =
             parameters.iter().map(|parameter| (parameter.name.as_str(), &parameter.tensor)).collect();
         write_safetensors(&folder.join(WEIGHTS), &tensors)?;
-        write_json(&folder.join(CONFIG), &self.config_json()?)
+        write_json(&folder.join(CONFIG), &self.config_json(self.config())?)
     }
 
-    /// `config.json` as the published code expects it, plus our section.
-    pub(crate) fn config_json(&self) -> Result<Value, NnError> {
+    /// `config.json` of a model with these settings as the published code expects it, plus our section.
+    pub(crate) fn config_json(&self, config: &ModelConfig) -> Result<Value, NnError> {
         let encoder = self.encoder().config();
         let mut fields = encoder.to_json();
         // Of the task the encoder was trained for, not of this model.
@@ -117,16 +117,16 @@ impl PlmIcd {
             ModelType::Longformer => "Longformer",
         };
         // What the published code cannot load is an encoder with more to it.
-        let mode = self.config().published_mode(encoder.model_type);
+        let mode = config.published_mode(encoder.model_type);
         let architecture = match mode {
             Some(_) => format!("{family}ForMultilabelClassification"),
             None => format!("{family}Model"),
         };
         if encoder.model_type == ModelType::Longformer {
-            let windows = vec![self.config().segment_length; encoder.num_hidden_layers.max(0) as usize];
+            let windows = vec![config.segment_length; encoder.num_hidden_layers.max(0) as usize];
             fields.insert("attention_window".to_owned(), json!(windows));
         }
-        let section = Section { num_labels: self.num_labels(), config: self.config().clone() };
+        let section = Section { num_labels: self.num_labels(), config: config.clone() };
         let section = serde_json::to_value(section).map_err(|e| NnError::Invalid(e.to_string()))?;
         fields.insert("architectures".to_owned(), json!([architecture]));
         fields.remove("model_mode");

@@ -2,16 +2,20 @@
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::{Map, Value, json};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::model_folder::{CONFIG, SECTION, TORCH_WEIGHTS, WEIGHTS, sorted, write_json};
 use crate::{
-    EncoderConfig, MaskConstant, ModelConfig, ModelType, NnError, PlmIcd, Projection, write_safetensors,
-    write_torch_file,
+    Attention, EncoderConfig, MaskConstant, ModelConfig, ModelType, NnError, PlmIcd, Projection,
+    write_safetensors, write_torch_file,
 };
 
 /// The published code's `model_mode` where a checkpoint has none.
 const LAAT: &str = "laat";
+/// Label queries that read the token states themselves become a published model by `V = s I` and `W / s`:
+/// `tanh(s h) / s` is `h` but for a share of `(s h)² / 3`, 2e-8 of a state of 1 and 2e-6 of one of 10. A power of two, so
+/// that the two scalings are exact.
+const ALMOST_LINEAR: f64 = 1.0 / 4096.0;
 /// From this version on Transformers masks self-attention with the most negative number.
 const MODERN_MASK: (u32, u32) = (4, 20);
 
@@ -83,29 +87,40 @@ fn version(text: &str) -> Option<(u32, u32)> {
 }
 
 impl PlmIcd {
-    /// Writes a folder that the published code loads: `config.json`, `pytorch_model.bin` (which its version of
-    /// Transformers reads) and `model.safetensors` (which later ones prefer). `codes` names the labels; `order`
-    /// gives the label of each row of the published head, since that code numbers labels in the order of their
-    /// codes' bytes.
+    /// The settings under which the published code has this model, which for label queries without a projection
+    /// (CAML's attention, or LAAT's with `projection = "identity"`) are those of LAAT with an almost linear one.
     ///
     /// # Errors
-    /// The model is one that the published code does not have; `order` does not hold every label once.
-    pub fn save_published(&self, folder: &Utf8Path, codes: &[&str], order: &[usize]) -> Result<(), NnError> {
-        let (config, family) = (self.config(), self.encoder().config().model_type);
-        if config.published_mode(family).is_none() {
+    /// The published code has no such model.
+    pub fn published_config(&self) -> Result<ModelConfig, NnError> {
+        let config = self.config();
+        let published = match config.has_projection() {
+            true => config.clone(),
+            false => {
+                ModelConfig { attention: Attention::Laat, projection: Projection::Tanh, ..config.clone() }
+            }
+        };
+        let family = self.encoder().config().model_type;
+        if published.published_mode(family).is_none() {
             return Err(NnError::Invalid(format!(
                 "the published code has no model with pooling = \"{}\" and attention = \"{}\" over a {family} encoder",
                 config.pooling.as_str(),
                 config.attention.as_str()
             )));
         }
-        if config.projection != Projection::Tanh {
-            return Err(NnError::Invalid(
-                "projection = \"identity\": the published code always has a tanh projection before the label \
-                 queries, so it cannot express this model"
-                    .to_owned(),
-            ));
-        }
+        Ok(published)
+    }
+
+    /// Writes a folder that the published code loads: `config.json`, `pytorch_model.bin` (which its version of
+    /// Transformers reads) and `model.safetensors` (which later ones prefer). `codes` names the labels; `order`
+    /// gives the label of each row of the published head, since that code numbers labels in the order of their
+    /// codes' bytes.
+    ///
+    /// # Errors
+    /// The model is one that the published code does not have ([`PlmIcd::published_config`]); `order` does not hold
+    /// every label once.
+    pub fn save_published(&self, folder: &Utf8Path, codes: &[&str], order: &[usize]) -> Result<(), NnError> {
+        let published = self.published_config()?;
         let mut places: Vec<usize> = order.to_vec();
         places.sort_unstable();
         if codes.len() != self.num_labels() || !places.into_iter().eq(0..codes.len()) {
@@ -118,7 +133,7 @@ impl PlmIcd {
         }
         let rows: Vec<i64> = order.iter().map(|&label| label as i64).collect();
         let rows = Tensor::from_slice(&rows).to_device(self.device());
-        let tensors: Vec<(String, Tensor)> = self
+        let mut tensors: Vec<(String, Tensor)> = self
             .parameters()
             .into_iter()
             .map(|parameter| {
@@ -130,12 +145,21 @@ impl PlmIcd {
                 (parameter.name, tensor)
             })
             .collect();
+        if !self.config().has_projection() {
+            for (name, queries) in &mut tensors {
+                if name == "second_linear.weight" {
+                    *queries = &*queries / ALMOST_LINEAR;
+                }
+            }
+            let identity = Tensor::eye(self.encoder().config().hidden_size, (Kind::Float, self.device()));
+            tensors.push(("first_linear.weight".to_owned(), identity * ALMOST_LINEAR));
+        }
         let tensors: Vec<(&str, &Tensor)> =
             tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
         write_torch_file(&folder.join(TORCH_WEIGHTS), &tensors)?;
         write_safetensors(&folder.join(WEIGHTS), &tensors)?;
 
-        let Value::Object(mut fields) = self.config_json()? else {
+        let Value::Object(mut fields) = self.config_json(&published)? else {
             return Err(NnError::Invalid("config.json is no object".to_owned()));
         };
         let name_of = |row: usize| codes[order[row]];
@@ -155,7 +179,7 @@ mod tests {
     use tch::Device;
 
     use super::*;
-    use crate::{Attention, Pooling};
+    use crate::{Pooling, SpecialTokens};
 
     fn folder(config: &str) -> (tempfile::TempDir, Utf8PathBuf) {
         let folder = tempfile::tempdir().unwrap();
@@ -227,14 +251,46 @@ mod tests {
     }
 
     #[test]
+    fn queries_without_a_projection_get_an_almost_linear_one() {
+        let encoder = EncoderConfig { initializer_range: 0.3, ..EncoderConfig::small(50, 16, 2, 2) };
+        for (attention, projection) in
+            [(Attention::Laat, Projection::Identity), (Attention::Caml, Projection::Tanh)]
+        {
+            let config = ModelConfig {
+                attention,
+                projection,
+                segment_length: 8,
+                max_length: 64,
+                ..ModelConfig::default()
+            };
+            let model = PlmIcd::new(&encoder, config, 3, 7, Device::Cpu).unwrap();
+            let (_keep, path) = folder("{}");
+            // The published code would find no first_linear in these and draw one.
+            model.save(&path).unwrap();
+            let plain: Value =
+                serde_json::from_str(&fs_err::read_to_string(path.join(CONFIG)).unwrap()).unwrap();
+            assert_eq!(plain.get("model_mode"), None);
+
+            model.save_published(&path, &["a", "b", "c"], &[0, 1, 2]).unwrap();
+            let said = PublishedFolder::read(&path).unwrap().config;
+            assert_eq!((said.attention, said.projection), (Attention::Laat, Projection::Tanh));
+            let (read, report) = PlmIcd::from_published(&path, said, Device::Cpu).unwrap();
+            assert!(report.missing.is_empty() && report.unexpected.is_empty(), "{report}");
+            let specials = SpecialTokens { cls: Some(2), sep: Some(3), pad: 0 };
+            let notes: Vec<Vec<i32>> =
+                [30, 13].map(|length| (0..length).map(|i| 4 + i * 7 % 46).collect()).into();
+            let logits = |model: &PlmIcd| model.logits(&model.batch(&notes, &specials).unwrap());
+            let (ours, theirs) = (logits(&model), logits(&read));
+            let off = f64::try_from((&ours - &theirs).abs().max()).unwrap();
+            let spread = f64::try_from(ours.std(true)).unwrap();
+            assert!(off < 1e-5 && spread > 0.01, "{attention:?}: {off:e}, spread {spread:e}");
+        }
+    }
+
+    #[test]
     fn what_the_published_code_lacks_is_refused() {
         let encoder = EncoderConfig::small(20, 8, 1, 2);
-        let config =
-            ModelConfig { projection: Projection::Identity, segment_length: 8, ..ModelConfig::default() };
-        let model = PlmIcd::new(&encoder, config, 1, 7, Device::Cpu).unwrap();
         let (_keep, path) = folder("{}");
-        let wrong = model.save_published(&path, &["a"], &[0]).unwrap_err().to_string();
-        assert!(wrong.contains("projection = \"identity\""), "{wrong}");
         let config = ModelConfig { attention: Attention::Cross, segment_length: 8, ..ModelConfig::default() };
         let model = PlmIcd::new(&encoder, config, 1, 7, Device::Cpu).unwrap();
         let wrong = model.save_published(&path, &["a"], &[0]).unwrap_err().to_string();
