@@ -153,9 +153,7 @@ pub fn export_published(model: &Utf8Path, out: &Utf8Path) -> Result<(), StageErr
     let codes: Vec<&str> = labels.labels().iter().map(|label| label.code.as_str()).collect();
     let mut order: Vec<usize> = (0..codes.len()).collect();
     order.sort_by_key(|&label| codes[label]);
-    loaded.save_published(out, &codes, &order).map_err(failed)?;
-    let published = loaded.published_config().map_err(failed)?;
-    let mode = published.published_mode(loaded.encoder().config().model_type).unwrap_or_default();
+    let mode = loaded.save_published(out, &codes, &order).map_err(failed)?;
     copy_tokenizer(model, out)?;
     let list: String = order.iter().map(|&label| format!("{}\n", codes[label])).collect();
     fs_err::write(out.join(CODE_FILE), list)?;

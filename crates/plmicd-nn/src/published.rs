@@ -87,40 +87,39 @@ fn version(text: &str) -> Option<(u32, u32)> {
 }
 
 impl PlmIcd {
-    /// The settings under which the published code has this model, which for label queries without a projection
-    /// (CAML's attention, or LAAT's with `projection = "identity"`) are those of LAAT with an almost linear one.
-    ///
-    /// # Errors
-    /// The published code has no such model.
-    pub fn published_config(&self) -> Result<ModelConfig, NnError> {
-        let config = self.config();
-        let published = match config.has_projection() {
-            true => config.clone(),
-            false => {
-                ModelConfig { attention: Attention::Laat, projection: Projection::Tanh, ..config.clone() }
-            }
-        };
-        let family = self.encoder().config().model_type;
-        if published.published_mode(family).is_none() {
-            return Err(NnError::Invalid(format!(
-                "the published code has no model with pooling = \"{}\" and attention = \"{}\" over a {family} encoder",
-                config.pooling.as_str(),
-                config.attention.as_str()
-            )));
+    /// The settings and the `model_mode` under which the published code has this model. CAML's attention is there LAAT's
+    /// with a projection that is almost linear.
+    fn published_form(&self) -> Result<(ModelConfig, &'static str), NnError> {
+        let mut published = self.config().clone();
+        if published.is_caml_attention() {
+            published.attention = Attention::Laat;
+            published.projection = Projection::Tanh;
         }
-        Ok(published)
+        let family = self.encoder().config().model_type;
+        match published.published_mode(family) {
+            Some(mode) => Ok((published, mode)),
+            None => Err(NnError::Invalid(format!(
+                "the published code has no model with pooling = \"{}\" and attention = \"{}\" over a {family} encoder",
+                self.config().pooling.as_str(),
+                self.config().attention.as_str()
+            ))),
+        }
     }
 
     /// Writes a folder that the published code loads: `config.json`, `pytorch_model.bin` (which its version of
     /// Transformers reads) and `model.safetensors` (which later ones prefer). `codes` names the labels; `order`
     /// gives the label of each row of the published head, since that code numbers labels in the order of their
-    /// codes' bytes.
+    /// codes' bytes. Returns the published code's `model_mode`.
     ///
     /// # Errors
-    /// The model is one that the published code does not have ([`PlmIcd::published_config`]); `order` does not hold
-    /// every label once.
-    pub fn save_published(&self, folder: &Utf8Path, codes: &[&str], order: &[usize]) -> Result<(), NnError> {
-        let published = self.published_config()?;
+    /// The model is one that the published code does not have; `order` does not hold every label once.
+    pub fn save_published(
+        &self,
+        folder: &Utf8Path,
+        codes: &[&str],
+        order: &[usize],
+    ) -> Result<&'static str, NnError> {
+        let (published, mode) = self.published_form()?;
         let mut places: Vec<usize> = order.to_vec();
         places.sort_unstable();
         if codes.len() != self.num_labels() || !places.into_iter().eq(0..codes.len()) {
@@ -145,7 +144,7 @@ impl PlmIcd {
                 (parameter.name, tensor)
             })
             .collect();
-        if !self.config().has_projection() {
+        if self.config().is_caml_attention() {
             for (name, queries) in &mut tensors {
                 if name == "second_linear.weight" {
                     *queries = &*queries / ALMOST_LINEAR;
@@ -169,7 +168,8 @@ impl PlmIcd {
             (0..order.len()).map(|row| (name_of(row).to_owned(), json!(row))).collect();
         fields.insert("id2label".to_owned(), Value::Object(id2label));
         fields.insert("label2id".to_owned(), Value::Object(label2id));
-        write_json(&folder.join(CONFIG), &sorted(Value::Object(fields)))
+        write_json(&folder.join(CONFIG), &sorted(Value::Object(fields)))?;
+        Ok(mode)
     }
 }
 

@@ -84,9 +84,9 @@ impl Attention {
 }
 
 impl ModelConfig {
-    /// Whether label queries read `tanh(V H)` or another layer over the token states, rather than these themselves.
-    pub fn has_projection(&self) -> bool {
-        !matches!(
+    /// Whether label attention is CAML's, which is LAAT's without its projection.
+    pub(crate) fn is_caml_attention(&self) -> bool {
+        matches!(
             (self.attention, self.projection),
             (Attention::Caml, _) | (Attention::Laat, Projection::Identity)
         )
@@ -95,7 +95,7 @@ impl ModelConfig {
     /// The `model_mode` by which the published PLM-ICD code calls such a model over an encoder of this family; none
     /// where it has no such model.
     pub fn published_mode(&self, encoder: ModelType) -> Option<&'static str> {
-        if !self.has_projection() {
+        if self.is_caml_attention() {
             return None;
         }
         match (self.pooling, self.attention, encoder) {
