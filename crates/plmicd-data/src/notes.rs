@@ -55,7 +55,7 @@ impl std::fmt::Debug for Note {
     }
 }
 
-/// Writes notes as they come, holding at most one row group (1,000 notes or 32 MiB).
+/// Writes notes as they come, holding at most three row groups (of 1,000 notes or 32 MiB).
 pub struct NoteWriter {
     table: TableWriter,
     group: Vec<Note>,

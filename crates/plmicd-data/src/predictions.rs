@@ -21,7 +21,7 @@ const LAYOUT: Layout<'static> = Layout {
     unique_text: &["id"],
 };
 
-/// Writes the codes predicted for each note, holding at most one row group.
+/// Writes the codes predicted for each note, holding at most three row groups.
 pub struct PredictionWriter {
     table: TableWriter,
     ids: Vec<String>,

@@ -30,7 +30,7 @@ fn layout<'a>(columns: &'a [(&'static str, ColumnType)]) -> Layout<'a> {
     Layout { table: "scores", version: SCHEMA, columns, unique_text: &["note_id"] }
 }
 
-/// Writes scores note by note, holding at most one row group (1,000 notes or 32 MiB).
+/// Writes scores note by note, holding at most three row groups (of 1,000 notes or 32 MiB).
 pub struct ScoreWriter {
     table: TableWriter,
     num_labels: usize,

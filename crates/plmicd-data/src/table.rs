@@ -1,7 +1,9 @@
 //! Parquet tables with a fixed layout: what notes, shards and scores share.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int32Type;
@@ -10,17 +12,21 @@ use arrow_schema::{DataType, Field, Schema};
 use camino::{Utf8Path, Utf8PathBuf};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_writer::{
+    ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
+};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
 
 use crate::error::DataError;
 
 /// Notes in a row group; fewer where [`GROUP_BYTES`] is reached first.
 pub(crate) const GROUP_ROWS: usize = 1_000;
-/// Bytes of values in a row group at which it is closed: what a writer holds in memory.
+/// Bytes of values in a row group at which it is closed.
 pub(crate) const GROUP_BYTES: usize = 32 << 20;
 /// Rows decoded at a time: what a reader holds in memory.
 const READ_ROWS: usize = 64;
@@ -96,11 +102,19 @@ impl fmt::Display for Layout<'_> {
     }
 }
 
-/// Writes row groups. Bytes depend on the rows alone: no times, no library version, fixed group sizes.
+/// Row groups that are encoded at a time: what a writer holds in memory beside the one being collected.
+const GROUPS_AT_ONCE: usize = 2;
+
+/// Writes row groups, encoding them on other threads. Bytes depend on the rows alone: no times, no library version, fixed
+/// group sizes.
 pub(crate) struct TableWriter {
     path: Utf8PathBuf,
     schema: Arc<Schema>,
-    writer: ArrowWriter<fs_err::File>,
+    writer: SerializedFileWriter<fs_err::File>,
+    encoders: ArrowRowGroupWriterFactory,
+    /// Oldest first.
+    encoding: VecDeque<JoinHandle<Result<Vec<ArrowColumnChunk>, ParquetError>>>,
+    groups: usize,
     rows: u64,
 }
 
@@ -108,13 +122,21 @@ impl TableWriter {
     pub fn create(path: &Utf8Path, layout: &Layout<'_>) -> Result<Self, DataError> {
         let fields = layout.columns.iter().map(|(name, kind)| Field::new(*name, kind.arrow(), false));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        let writer = ArrowWriter::try_new(
-            fs_err::File::create(path)?,
-            Arc::clone(&schema),
-            Some(properties(layout).map_err(|source| parquet_error(path, "write", source))?),
-        )
-        .map_err(|source| parquet_error(path, "write", source))?;
-        Ok(Self { path: path.to_owned(), schema, writer, rows: 0 })
+        let file = fs_err::File::create(path)?;
+        let create = || {
+            let properties = Some(properties(layout)?);
+            ArrowWriter::try_new(file, Arc::clone(&schema), properties)?.into_serialized_writer()
+        };
+        let (writer, encoders) = create().map_err(|source| parquet_error(path, "write", source))?;
+        Ok(Self {
+            path: path.to_owned(),
+            schema,
+            writer,
+            encoders,
+            encoding: VecDeque::new(),
+            groups: 0,
+            rows: 0,
+        })
     }
 
     pub fn path(&self) -> &Utf8Path {
@@ -126,25 +148,60 @@ impl TableWriter {
         self.rows
     }
 
-    /// Writes the columns, in layout order, as one row group.
+    /// Writes the columns, in layout order, as one row group. What goes wrong may be told by a later call.
     pub fn write_group(&mut self, columns: Vec<ArrayRef>) -> Result<(), DataError> {
-        let write = |writer: &mut ArrowWriter<_>| -> Result<usize, ParquetError> {
+        if self.encoding.len() == GROUPS_AT_ONCE {
+            self.write_oldest()?;
+        }
+        let prepare = || {
             let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
-            writer.write(&batch)?;
-            writer.flush()?;
-            Ok(batch.num_rows())
+            Ok((batch, self.encoders.create_column_writers(self.groups)?))
         };
-        let rows = write(&mut self.writer).map_err(|source| parquet_error(&self.path, "write", source))?;
-        self.rows += rows as u64;
+        let (batch, writers) = prepare().map_err(|source| parquet_error(&self.path, "write", source))?;
+        self.rows += batch.num_rows() as u64;
+        self.groups += 1;
+        self.encoding.push_back(thread::spawn(move || encode(&batch, writers)));
         Ok(())
     }
 
     /// Writes the footer. Returns the number of rows.
-    pub fn finish(self) -> Result<u64, DataError> {
+    pub fn finish(mut self) -> Result<u64, DataError> {
+        while !self.encoding.is_empty() {
+            self.write_oldest()?;
+        }
         let Self { path, writer, rows, .. } = self;
         writer.close().map_err(|source| parquet_error(&path, "write", source))?;
         Ok(rows)
     }
+
+    fn write_oldest(&mut self) -> Result<(), DataError> {
+        let Some(encoding) = self.encoding.pop_front() else { return Ok(()) };
+        let chunks = encoding.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let write = || -> Result<(), ParquetError> {
+            let mut group = self.writer.next_row_group()?;
+            for chunk in chunks? {
+                chunk.append_to_row_group(&mut group)?;
+            }
+            group.close()?;
+            Ok(())
+        };
+        write().map_err(|source| parquet_error(&self.path, "write", source))
+    }
+}
+
+/// The column chunks of a row group.
+fn encode(
+    batch: &RecordBatch,
+    mut writers: Vec<ArrowColumnWriter>,
+) -> Result<Vec<ArrowColumnChunk>, ParquetError> {
+    let mut next = writers.iter_mut();
+    for (field, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
+        for leaf in compute_leaves(field, column)? {
+            let writer = next.next().ok_or_else(|| ParquetError::General("a column too many".to_owned()))?;
+            writer.write(&leaf)?;
+        }
+    }
+    writers.into_iter().map(ArrowColumnWriter::close).collect()
 }
 
 fn properties(layout: &Layout<'_>) -> Result<WriterProperties, ParquetError> {

@@ -2,17 +2,24 @@
 //! give notes in any order, the corpus wants them by patient. The file loses its name as soon as it is open:
 //! however the stage ends, no copy of the texts stays behind.
 
-use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{BufWriter, Write};
 
 use camino::Utf8Path;
 use fs_err as fs;
-use fs_err::os::unix::fs::OpenOptionsExt;
+use fs_err::os::unix::fs::{FileExt, OpenOptionsExt};
 
 /// Where one text lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece {
     offset: u64,
     length: u32,
+}
+
+impl Piece {
+    /// Bytes of the text.
+    pub fn len(self) -> usize {
+        self.length as usize
+    }
 }
 
 /// Takes texts in any order.
@@ -49,25 +56,29 @@ impl SpillWriter {
     }
 }
 
-/// Gives texts back in any order.
+/// Gives texts back in any order, to several threads at once.
 pub struct Spill {
     file: fs::File,
 }
 
 impl Spill {
     /// The texts of the pieces, joined by one space.
-    pub fn join(&mut self, pieces: &[Piece]) -> std::io::Result<String> {
-        let mut bytes = Vec::with_capacity(pieces.iter().map(|p| p.length as usize + 1).sum());
+    pub fn join(&self, pieces: &[Piece]) -> std::io::Result<String> {
+        let mut bytes = Vec::with_capacity(pieces.iter().map(|piece| piece.len() + 1).sum());
         for (i, piece) in pieces.iter().enumerate() {
             if i > 0 {
                 bytes.push(b' ');
             }
-            self.file.seek(SeekFrom::Start(piece.offset))?;
-            let start = bytes.len();
-            bytes.resize(start + piece.length as usize, 0);
-            self.file.read_exact(&mut bytes[start..])?;
+            self.append(*piece, &mut bytes)?;
         }
         String::from_utf8(bytes).map_err(|_| std::io::Error::other("the scratch file of texts is damaged"))
+    }
+
+    /// Appends the bytes of a text.
+    pub fn append(&self, piece: Piece, to: &mut Vec<u8>) -> std::io::Result<()> {
+        let start = to.len();
+        to.resize(start + piece.len(), 0);
+        self.file.read_exact_at(&mut to[start..], piece.offset)
     }
 }
 
@@ -83,7 +94,7 @@ mod tests {
         let a = writer.push("first é").unwrap();
         let b = writer.push("second").unwrap();
         assert_eq!(fs::read_dir(dir).unwrap().count(), 0, "no name leads to the texts");
-        let mut spill = writer.finish().unwrap();
+        let spill = writer.finish().unwrap();
         assert_eq!(spill.join(&[b, a]).unwrap(), "second first é");
         assert_eq!(spill.join(&[a]).unwrap(), "first é");
     }

@@ -38,14 +38,14 @@ pub fn write(
     stats.write(&dir.join(CorpusStats::FILE)).map_err(data)?;
 
     let mut writer = NoteWriter::create(dir.join(NoteWriter::FILE)).map_err(data)?;
-    let Corpus { notes, codes, mut spill, .. } = corpus;
+    let Corpus { notes, codes, spill, .. } = corpus;
     let total = notes.len() as u64;
     // Texts come from disk while earlier ones are compressed.
     let (sender, receiver) = sync_channel::<Result<Vec<Note>, StageError>>(2);
     std::thread::scope(|scope| {
         scope.spawn(move || {
             for drafts in notes.chunks(BATCH_NOTES) {
-                let batch = drafts.iter().map(|draft| note(draft, &codes, &mut spill)).collect();
+                let batch = drafts.iter().map(|draft| note(draft, &codes, &spill)).collect();
                 // The other side has stopped and says why.
                 if sender.send(batch).is_err() {
                     return;
@@ -70,7 +70,7 @@ pub fn write(
 /// Notes handed over at a time.
 const BATCH_NOTES: usize = 256;
 
-fn note(draft: &DraftNote, codes: &CodeBook, spill: &mut Spill) -> Result<Note, StageError> {
+fn note(draft: &DraftNote, codes: &CodeBook, spill: &Spill) -> Result<Note, StageError> {
     Ok(Note {
         note_id: draft.note_id.clone(),
         subject_id: draft.subject_id.clone(),

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
+use std::thread;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use rayon::prelude::*;
 
 use super::inspect::{self, Found};
 use super::{Staging, Store};
@@ -256,8 +256,13 @@ impl Output {
             break_hard_links(path)?;
             fsops::set_mode(path, fsops::PUBLISHED_MODE)?;
         }
-        let hashed = hash_files(&paths, &mut |_| {});
-        paths.par_iter().try_for_each(|path| fsops::sync(path))?;
+        // The disk writes while the processors hash.
+        let (hashed, synced) = thread::scope(|scope| {
+            let syncing = scope.spawn(|| paths.iter().try_for_each(|path| fsops::sync(path)));
+            let hashed = hash_files(&paths, &mut |_| {});
+            (hashed, syncing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        synced?;
         self.files
             .iter()
             .zip(hashed)

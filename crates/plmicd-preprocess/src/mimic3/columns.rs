@@ -28,7 +28,7 @@ pub fn read_again(values: &mut [&mut String]) -> bool {
     for (block, found) in values.chunks_mut(BLOCK_ROWS).zip(types) {
         let found = if mixed { Type::Float } else { found };
         for value in block {
-            if is_missing(value) {
+            if is_missing(value.as_bytes()) {
                 value.clear();
             } else {
                 match found {
@@ -43,7 +43,7 @@ pub fn read_again(values: &mut [&mut String]) -> bool {
 }
 
 fn type_of(block: &[&mut String]) -> Type {
-    let present = || block.iter().filter(|value| !is_missing(value));
+    let present = || block.iter().filter(|value| !is_missing(value.as_bytes()));
     if !present().all(|value| is_number(value)) {
         Type::Text
     } else if present().count() == block.len() && present().all(|value| !value.contains('.')) {
@@ -54,8 +54,13 @@ fn type_of(block: &[&mut String]) -> Type {
 }
 
 /// Of what pandas takes for missing, what occurs among codes and cleaned texts.
-pub fn is_missing(value: &str) -> bool {
-    matches!(value, "" | MISSING | "null")
+pub fn is_missing(value: &[u8]) -> bool {
+    matches!(value, b"" | b"nan" | b"null")
+}
+
+/// If a text of so many bytes can be one that [`is_missing`].
+pub fn may_be_missing(bytes: usize) -> bool {
+    bytes <= 4
 }
 
 fn is_number(value: &str) -> bool {

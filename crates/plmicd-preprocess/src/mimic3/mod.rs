@@ -87,7 +87,7 @@ pub fn read(
     for (mut table, system) in dictionaries {
         read_dictionary(&mut table, system, &mut descriptions)?;
     }
-    let (admissions, mut spill) =
+    let (admissions, spill) =
         note_table.read(config.text_rules(), Keep::of(config), context, &mut exclusions)?;
     if admissions.is_empty() {
         return Err(no_summaries(&locate(dir, "NOTEEVENTS")?, &exclusions).into());
@@ -97,7 +97,7 @@ pub fn read(
     let (mut notes, codes) = if caml {
         let top_lists = splits::read_top_lists(&dir.join("splits"), config.top_codes)?;
         let published = Published { rows: caml_rows, admissions, lists: lists.as_ref(), top_lists };
-        published.notes(config, &mut spill, context, &mut exclusions)?
+        published.notes(config, &spill, context, &mut exclusions)?
     } else {
         corrected_notes(code_rows, admissions, lists.as_ref(), &mut exclusions)
     };
@@ -144,7 +144,7 @@ impl Published<'_> {
     fn notes(
         self,
         config: &PreprocessConfig,
-        spill: &mut Spill,
+        spill: &Spill,
         context: &StageContext<'_>,
         exclusions: &mut Exclusions,
     ) -> Result<(Vec<DraftNote>, CodeBook), StageError> {
@@ -154,14 +154,13 @@ impl Published<'_> {
         exclusions.add(without.len() as u64, "admissions", "with codes but without a discharge summary");
         let filtered = caml::filter_and_sort(&self.rows, &ids);
         let mut labels = caml::by_admission(&filtered);
-        let mut kept = Vec::with_capacity(self.admissions.len());
         let mut notes = Vec::with_capacity(self.admissions.len());
         for admission in &self.admissions {
             let key = (admission.subject, admission.admission);
             let Some(labels) = labels.remove(&key) else { continue };
-            kept.push(admission.words);
             let split = self.lists.and_then(|lists| lists.get(&admission.admission).copied());
-            notes.push(CamlNote { key, pieces: admission.pieces.clone(), labels, split });
+            let (pieces, words) = (admission.pieces.clone(), admission.words);
+            notes.push(CamlNote { key, pieces, words, labels, split });
         }
         let lost = ids.len() - notes.len();
         if lost > 0 {
@@ -188,7 +187,7 @@ impl Published<'_> {
         let mut codes = CodeBook::default();
         let mut drafts = Vec::with_capacity(notes.len());
         let mut empty = 0;
-        for (note, words) in notes.into_iter().zip(kept) {
+        for note in notes {
             let mut split = note.split;
             if top.is_some()
                 && self.lists.is_some()
@@ -196,7 +195,7 @@ impl Published<'_> {
             {
                 split = lists.get(&note.key.1).copied();
             }
-            if words == 0 {
+            if note.words == 0 {
                 empty += 1;
                 continue;
             }
@@ -216,7 +215,7 @@ impl Published<'_> {
                 split,
                 codes: ids,
                 pieces: note.pieces,
-                words,
+                words: note.words,
             });
         }
         exclusions.add(empty, "admissions", "whose summaries are empty after cleaning");

@@ -255,19 +255,20 @@ fn clean_batches(
     for batch in batches {
         context.check_interrupt()?;
         context.progress(phase, progress.done(), Some(progress.total), "bytes");
-        let cleaned: Vec<(RawNote, String, u64)> = workers.install(|| {
+        let cleaned: Vec<(RawNote, String, u64, u64)> = workers.install(|| {
             batch
                 .into_par_iter()
                 .map(|mut note| {
                     let (text, mended) = mend(std::mem::take(&mut note.text));
-                    (note, rules.apply(&text), mended)
+                    let text = rules.apply(&text);
+                    let words = count_words(&text);
+                    (note, text, words, mended)
                 })
                 .collect()
         });
-        for (RawNote { subject, admission, time, .. }, text, mended) in cleaned {
+        for (RawNote { subject, admission, time, .. }, text, words, mended) in cleaned {
             counts.mended_bytes += mended;
             counts.mended_notes += u64::from(mended > 0);
-            let words = count_words(&text);
             if words == 0 && !keep_empty {
                 counts.empty += 1;
                 continue;

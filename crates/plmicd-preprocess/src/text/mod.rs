@@ -105,15 +105,16 @@ pub fn count_words(text: &str) -> u64 {
     if !text.is_ascii() {
         return text.split_whitespace().count() as u64;
     }
-    let mut words = 0;
-    let mut before = true;
-    for &byte in text.as_bytes() {
-        // The white space of ASCII as Unicode has it: the vertical tab as well.
-        let blank = matches!(byte, b' ' | b'\t'..=b'\r');
-        words += u64::from(before && !blank);
-        before = blank;
-    }
-    words
+    // The white space of ASCII as Unicode has it: the vertical tab as well.
+    let blank = |byte: u8| matches!(byte, b' ' | b'\t'..=b'\r');
+    let bytes = text.as_bytes();
+    let Some(&first) = bytes.first() else { return 0 };
+    // A word starts where a blank is followed by none. Sums that fit a byte let the compiler use vector instructions.
+    let starts = |before: &[u8], here: &[u8]| -> u8 {
+        before.iter().zip(here).map(|(&before, &here)| u8::from(blank(before) & !blank(here))).sum()
+    };
+    let pairs = bytes[..bytes.len() - 1].chunks(255).zip(bytes[1..].chunks(255));
+    u64::from(!blank(first)) + pairs.map(|(before, here)| u64::from(starts(before, here))).sum::<u64>()
 }
 
 #[cfg(test)]
