@@ -54,13 +54,16 @@ fn type_of(block: &[&mut String]) -> Type {
 }
 
 /// Of what pandas takes for missing, what occurs among codes and cleaned texts.
+const MISSING_TEXTS: [&str; 3] = ["", MISSING, "null"];
+
+/// If pandas takes this text for missing.
 pub fn is_missing(value: &[u8]) -> bool {
-    matches!(value, b"" | b"nan" | b"null")
+    MISSING_TEXTS.iter().any(|text| text.as_bytes() == value)
 }
 
 /// If a text of so many bytes can be one that [`is_missing`].
 pub fn may_be_missing(bytes: usize) -> bool {
-    bytes <= 4
+    MISSING_TEXTS.iter().any(|text| text.len() == bytes)
 }
 
 fn is_number(value: &str) -> bool {

@@ -9,7 +9,7 @@ use camino::Utf8Path;
 use fs_err as fs;
 use plmicd_pipeline::{StageContext, StageError};
 
-use super::{CamlData, columns, vocabulary};
+use super::{CamlData, CamlNote, columns, vocabulary};
 use crate::spill::{Piece, Spill};
 
 /// Bytes after which a table's rows are handed to the system.
@@ -70,35 +70,22 @@ impl Table {
             Self::Labelled => {
                 let mut table = create("notes_labeled.csv", "SUBJECT_ID,HADM_ID,TEXT,LABELS\r\n")?;
                 for note in data.notes {
-                    let ((subject, id), labels) = (note.key, note.labels.join(";"));
-                    table.row(
-                        format_args!("{subject},{id},"),
-                        &note.pieces,
-                        format_args!(",{labels}\r\n"),
-                    )?;
+                    table.note(note, format_args!(",{}\r\n", note.labels.join(";")))?;
                 }
                 table.finish()
             }
             Self::Vocabulary(places) => vocabulary::write(data, &places, spill, dir, progress),
             Self::Split { name, places } => {
                 let mut table = create(&name, "SUBJECT_ID,HADM_ID,TEXT,LABELS\n")?;
-                for at in places {
-                    let note = &data.notes[at];
-                    let ((subject, id), labels) = (note.key, note.labels.join(";"));
-                    table.row(format_args!("{subject},{id},"), &note.pieces, format_args!(",{labels}\n"))?;
+                for note in places.into_iter().map(|at| &data.notes[at]) {
+                    table.note(note, format_args!(",{}\n", note.labels.join(";")))?;
                 }
                 table.finish()
             }
             Self::Sorted { name, rows } => {
                 let mut table = create(&name, "SUBJECT_ID,HADM_ID,TEXT,LABELS,length\n")?;
                 for (at, labels, words) in rows {
-                    let note = &data.notes[at];
-                    let (subject, id) = note.key;
-                    table.row(
-                        format_args!("{subject},{id},"),
-                        &note.pieces,
-                        format_args!(",{labels},{words}\n"),
-                    )?;
+                    table.note(&data.notes[at], format_args!(",{labels},{words}\n"))?;
                 }
                 table.finish()
             }
@@ -142,6 +129,12 @@ impl<'a, 'c, 's> TextTable<'a, 'c, 's> {
         let mut buffer = Vec::with_capacity(2 * BUFFER);
         buffer.extend_from_slice(header.as_bytes());
         Ok(Self { file: fs::File::create(path)?, buffer, unsynced: 0, spill, progress })
+    }
+
+    /// Writes the row of a note: subject, admission, its text, and what comes after.
+    fn note(&mut self, note: &CamlNote, after: Arguments<'_>) -> Result<(), StageError> {
+        let (subject, id) = note.key;
+        self.row(format_args!("{subject},{id},"), &note.pieces, after)
     }
 
     /// Writes a row: the joined texts between two others.
