@@ -38,6 +38,8 @@ fn main() {
         .flag_if_supported("-Wno-psabi")
         // The same sums on every compiler: no fused multiply-add of its own accord.
         .flag("-ffp-contract=off")
+        // Roots of vectors: nobody asks for the error number of a single one.
+        .flag("-fno-math-errno")
         .flag(format!("-D_GLIBCXX_USE_CXX11_ABI={abi}"))
         .file("shim/tensor.cpp")
         .file("shim/attention.cpp")
@@ -45,6 +47,7 @@ fn main() {
         .file("shim/label.cpp")
         .file("shim/layer.cpp")
         .file("shim/optimizer.cpp")
+        .file("shim/product.cpp")
         .file("shim/random.cpp")
         .file("shim/system.cpp");
     if env::var_os("CARGO_FEATURE_DISTRIBUTED").is_some() {

@@ -114,7 +114,6 @@ pub(crate) struct TableWriter {
     encoders: ArrowRowGroupWriterFactory,
     /// Oldest first.
     encoding: VecDeque<JoinHandle<Result<Vec<ArrowColumnChunk>, ParquetError>>>,
-    groups: usize,
     rows: u64,
 }
 
@@ -128,15 +127,7 @@ impl TableWriter {
             ArrowWriter::try_new(file, Arc::clone(&schema), properties)?.into_serialized_writer()
         };
         let (writer, encoders) = create().map_err(|source| parquet_error(path, "write", source))?;
-        Ok(Self {
-            path: path.to_owned(),
-            schema,
-            writer,
-            encoders,
-            encoding: VecDeque::new(),
-            groups: 0,
-            rows: 0,
-        })
+        Ok(Self { path: path.to_owned(), schema, writer, encoders, encoding: VecDeque::new(), rows: 0 })
     }
 
     pub fn path(&self) -> &Utf8Path {
@@ -153,13 +144,13 @@ impl TableWriter {
         if self.encoding.len() == GROUPS_AT_ONCE {
             self.write_oldest()?;
         }
+        let group = self.writer.flushed_row_groups().len() + self.encoding.len();
         let prepare = || {
             let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
-            Ok((batch, self.encoders.create_column_writers(self.groups)?))
+            Ok((batch, self.encoders.create_column_writers(group)?))
         };
         let (batch, writers) = prepare().map_err(|source| parquet_error(&self.path, "write", source))?;
         self.rows += batch.num_rows() as u64;
-        self.groups += 1;
         self.encoding.push_back(thread::spawn(move || encode(&batch, writers)));
         Ok(())
     }

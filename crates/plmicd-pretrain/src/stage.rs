@@ -27,7 +27,7 @@ impl Stage for Pretrain {
     type Config = PretrainConfig;
 
     const NAME: &'static str = "pretrain";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const OUTPUT: &'static str = kind::ENCODER;
     const SCHEMA: u32 = 1;
     const SUMMARY: &'static str = "Pretrains an encoder on the notes: masked language modelling";

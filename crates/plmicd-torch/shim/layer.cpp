@@ -2,6 +2,7 @@
 // Each is one node of autograd's graph that adds the gradients of its weights to their `.grad` itself, so that no
 // gradient of a weight is made only to be added.
 #include "layer.h"
+#include "product.h"
 
 #include <cmath>
 #include <functional>
@@ -30,14 +31,8 @@ at::Tensor grad_of(const at::Tensor &parameter) {
 }
 
 // `.grad += a b`, in fp32 whatever the product is computed in.
-void add_product(const at::Tensor &parameter, const at::Tensor &a, const at::Tensor &b) {
-  if (!is_trained(parameter)) return;
-  at::Tensor grad = grad_of(parameter);
-  if (a.scalar_type() == at::kFloat) {
-    grad.addmm_(a, b);
-  } else {
-    grad.add_(at::mm(a, b));
-  }
+void add_to_grad(const at::Tensor &parameter, const at::Tensor &a, const at::Tensor &b) {
+  if (is_trained(parameter)) add_product(grad_of(parameter), a, b);
 }
 
 // `.grad +=` the sum of partial sums [blocks, columns], in the order of the blocks.
@@ -164,7 +159,7 @@ struct Projections : public torch::autograd::Function<Projections> {
       } else {
         grad_x.addmm_(part, weights[i]);
       }
-      add_product(weights[i], part.t(), x);
+      add_to_grad(weights[i], part.t(), x);
       start += weights[i].size(0);
     }
     if (!biases.empty()) {
@@ -303,8 +298,8 @@ struct FeedForward : public torch::autograd::Function<FeedForward> {
       }
     });
     add_partial(sums, blocks_of(rows), columns, weights[1]);
-    add_product(weights[2], grad.t(), activation);
-    add_product(weights[0], inner.t(), x);
+    add_to_grad(weights[2], grad.t(), activation);
+    add_to_grad(weights[0], inner.t(), x);
     const at::Tensor grad_x = context->needs_input_grad(0) ? at::mm(inner, first) : at::Tensor();
     return {grad_x, at::Tensor(), at::Tensor(), at::Tensor()};
   }

@@ -4,6 +4,7 @@
 // over chunks of fixed size whose partial sums are added in order, so they do too.
 // Elsewhere: the same formulas as ATen operations.
 #include "shim.h"
+#include "simd.h"
 
 #include <cmath>
 #include <vector>
@@ -34,28 +35,50 @@ Constants constants(const plmicd_adamw_step &s) {
           s.learning_rate * std::sqrt(correction2) / correction1, 1.0};
 }
 
+// The constants of a step in the numbers it is computed in.
+template <typename T>
+struct Rule {
+  T before, after, step_size, root_scale, epsilon, beta1, beta2, rest1, rest2;
+
+  explicit Rule(const plmicd_adamw_step &s) {
+    const Constants c = constants(s);
+    before = static_cast<T>(c.shrink_before), after = static_cast<T>(c.shrink_after);
+    step_size = static_cast<T>(c.step_size), root_scale = static_cast<T>(c.root_scale);
+    epsilon = static_cast<T>(s.epsilon);
+    beta1 = static_cast<T>(s.beta1), beta2 = static_cast<T>(s.beta2);
+    rest1 = static_cast<T>(1.0 - s.beta1), rest2 = static_cast<T>(1.0 - s.beta2);
+  }
+};
+
+template <typename T>
+PLMICD_INLINE void adamw_body(T *__restrict p, const T *__restrict g, T *__restrict m, T *__restrict v, int64_t n,
+                              const Rule<T> &rule) {
+  const Rule<T> r = rule;
+  for (int64_t i = 0; i < n; ++i) {
+    const T gradient = g[i];
+    const T first = r.beta1 * m[i] + r.rest1 * gradient;
+    const T second = r.beta2 * v[i] + r.rest2 * gradient * gradient;
+    m[i] = first;
+    v[i] = second;
+    const T denominator = std::sqrt(second) / r.root_scale + r.epsilon;
+    p[i] = (p[i] * r.before - r.step_size * (first / denominator)) * r.after;
+  }
+}
+
+PLMICD_CLONES void adamw_part(float *p, const float *g, float *m, float *v, int64_t n, const Rule<float> &rule) {
+  adamw_body(p, g, m, v, n, rule);
+}
+
+PLMICD_CLONES void adamw_part(double *p, const double *g, double *m, double *v, int64_t n,
+                              const Rule<double> &rule) {
+  adamw_body(p, g, m, v, n, rule);
+}
+
 template <typename T>
 void adamw_cpu(T *p, const T *g, T *m, T *v, int64_t n, const plmicd_adamw_step &s) {
-  const Constants c = constants(s);
-  const T before = static_cast<T>(c.shrink_before);
-  const T after = static_cast<T>(c.shrink_after);
-  const T step_size = static_cast<T>(c.step_size);
-  const T root_scale = static_cast<T>(c.root_scale);
-  const T epsilon = static_cast<T>(s.epsilon);
-  const T beta1 = static_cast<T>(s.beta1);
-  const T beta2 = static_cast<T>(s.beta2);
-  const T rest1 = static_cast<T>(1.0 - s.beta1);
-  const T rest2 = static_cast<T>(1.0 - s.beta2);
+  const Rule<T> rule(s);
   at::parallel_for(0, n, kGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const T gradient = g[i];
-      const T first = beta1 * m[i] + rest1 * gradient;
-      const T second = beta2 * v[i] + rest2 * gradient * gradient;
-      m[i] = first;
-      v[i] = second;
-      const T denominator = std::sqrt(second) / root_scale + epsilon;
-      p[i] = (p[i] * before - step_size * (first / denominator)) * after;
-    }
+    adamw_part(p + begin, g + begin, m + begin, v + begin, end - begin, rule);
   });
 }
 

@@ -68,6 +68,7 @@ unsafe extern "C" {
         place_pad: i64,
         out: *mut *mut C_tensor,
     ) -> *mut c_char;
+    pub fn plmicd_add_product(sum: *mut C_tensor, a: *mut C_tensor, b: *mut C_tensor) -> *mut c_char;
     pub fn plmicd_label_scores(
         queries: *mut C_tensor,
         products: *mut C_tensor,

@@ -1,8 +1,8 @@
 //! The fused parts of a transformer layer against the same written out in double precision.
 
 use plmicd_torch::{
-    Attention, Dropout, EmbeddingTables, FeedForward, Norm, Place, Projections, attention, embedding,
-    feed_forward, label_gradients, label_scores, norm, projections,
+    Attention, Dropout, EmbeddingTables, FeedForward, Norm, Place, Projections, add_product, attention,
+    embedding, feed_forward, label_gradients, label_scores, norm, projections,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -283,4 +283,31 @@ fn what_does_not_fit_is_refused() {
     let low = x.to_kind(Kind::BFloat16);
     let call = Projections { weights: &[&x], biases: &[], low_weight: None, low_bias: None };
     assert!(projections(&low, &call).unwrap_err().to_string().contains("do not fit"));
+}
+
+#[test]
+fn products_are_added_to_a_sum_in_fp32_whatever_way_matrices_lie() {
+    let (m, k, n) = (37, 50, 21);
+    for kind in KINDS {
+        let (a, b) = (draw(&[m, k], 31).to_kind(kind), draw(&[k, n], 32).to_kind(kind));
+        let wide = Tensor::zeros([m, n + 9], (Kind::Float, Device::Cpu));
+        let [a_wide, b_wide] = [&a, &b].map(|matrix| Tensor::cat(&[matrix, matrix], 1));
+        let turned = |matrix: &Tensor| matrix.transpose(0, 1).contiguous().transpose(0, 1);
+        let skipping = |matrix: &Tensor| Tensor::stack(&[matrix, matrix], 2).select(2, 0);
+        let lying = [
+            (a.shallow_clone(), b.shallow_clone()),
+            (turned(&a), b.shallow_clone()),
+            (a_wide.narrow(1, 0, k), turned(&b)),
+            (turned(&a), b_wide.narrow(1, n, n)),
+            (skipping(&a), skipping(&b)),
+        ];
+        let product = a.to_kind(Kind::Double).matmul(&b.to_kind(Kind::Double));
+        for (a, b) in lying {
+            // Beside columns that are not the sum's.
+            let sum = wide.fill(1.0).narrow(1, 4, n);
+            add_product(&sum, &a, &b).unwrap();
+            assert!(off(&sum, &(&product + 1.0)) < tolerance(kind), "{kind:?}");
+        }
+        assert!(add_product(&wide, &a, &b).is_err(), "a sum of another shape");
+    }
 }

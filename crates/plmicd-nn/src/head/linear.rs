@@ -7,7 +7,7 @@
 use tch::Tensor;
 
 use super::pooled::{Note, Pass, flat};
-use crate::precision::{Precision, widened};
+use crate::precision::widened;
 
 /// Weights of a logit that is linear in the average.
 pub(super) struct Linear<'a> {
@@ -73,10 +73,6 @@ impl Pass<'_> {
 
     /// `sum += a b`, with `sum` in fp32 whatever the product is computed in.
     pub fn add_product(&self, sum: &Tensor, a: &Tensor, b: &Tensor) {
-        let mut sum = sum.shallow_clone();
-        let _ = match self.head.precision() {
-            Precision::Bf16 => sum.g_add_(&a.matmul(b)),
-            _ => sum.addmm_(a, b),
-        };
+        plmicd_torch::add_product(sum, a, b).expect("a sum of the product's shape");
     }
 }

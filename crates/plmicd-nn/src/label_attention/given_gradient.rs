@@ -4,7 +4,7 @@
 use tch::Tensor;
 
 use super::LabelAttention;
-use super::one_pass::{Pass, blocks};
+use super::one_pass::Pass;
 use crate::NnError;
 use crate::segment::Span;
 
@@ -33,10 +33,9 @@ impl LabelAttention {
             for (index, span) in spans.iter().enumerate() {
                 let grad = grad_logits.get(index as i64);
                 let note = pass.note(self, span, grad.shallow_clone());
-                for (start, length) in blocks(num_labels, label_block) {
-                    let scored = self.score_block(&note.states, &note.projected, start, length);
-                    let grad = grad.narrow(0, start, length);
-                    self.block_backward(&note, start, length, scored, &grad, &gradients);
+                for block in self.label_blocks(label_block) {
+                    let scored = block.score(&note.states, &note.projected);
+                    self.block_backward(&note, &block, scored, &block.of(&grad), &gradients);
                 }
             }
             Ok(pass.finish(self, &gradients))

@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::precision::widened;
 use crate::segment::Span;
-use crate::{LabelAttention, Loss, NnError, Precision};
+use crate::{LabelAttention, Loss, NnError};
 
 /// What one pass over a batch yields beside the gradients it accumulates into the label attention's weights.
 #[derive(Debug)]
@@ -33,24 +33,28 @@ impl LabelAttention {
     /// batch, of which note `i` reads `spans[i]`.
     pub fn logits(&self, states: &Tensor, spans: &[Span], label_block: usize) -> Tensor {
         tch::no_grad(|| {
-            let num_labels = self.num_labels();
-            let logits = Tensor::empty([spans.len() as i64, num_labels], (states.kind(), states.device()));
+            let kind = (states.kind(), states.device());
+            let logits = Tensor::empty([spans.len() as i64, self.num_labels()], kind);
             let projected = self.project(states);
-            for (note, span) in spans.iter().enumerate() {
-                let row = logits.get(note as i64);
-                let states = self.low(&states.narrow(0, span.start, span.length));
-                let projected = self.low(&projected.narrow(0, span.start, span.length));
-                let fused = self.is_fused(&states);
-                for (start, length) in blocks(num_labels, label_block) {
-                    let scores = if fused {
-                        let (queries, products) = self.products(&states, &projected, start, length);
+            let notes: Vec<_> = spans
+                .iter()
+                .map(|span| {
+                    let low = |tensor: &Tensor| self.low(&tensor.narrow(0, span.start, span.length));
+                    (low(states), low(&projected))
+                })
+                .collect();
+            for block in self.label_blocks(label_block) {
+                let bias = block.of(&self.bias);
+                for (note, (states, projected)) in (0..).zip(&notes) {
+                    let scores = if self.is_fused(states) {
+                        let (queries, products) = block.products(states, projected);
                         let (scores, _) = plmicd_torch::label_scores(&queries, &products)
                             .expect("two products of one shape on the CPU");
                         scores
                     } else {
-                        self.score_block(&states, &projected, start, length).2
+                        block.score(states, projected).2
                     };
-                    row.narrow(0, start, length).copy_(&(scores + self.bias.narrow(0, start, length)));
+                    block.of(&logits.get(note)).copy_(&(scores + &bias));
                 }
             }
             logits
@@ -83,10 +87,11 @@ impl LabelAttention {
         tch::no_grad(|| {
             let pass = Pass::new(self, states);
             let mut total = Tensor::zeros([], (states.kind(), states.device()));
-            for (note, span) in spans.iter().enumerate() {
-                let note = pass.note(self, span, targets.get(note as i64));
-                for (start, length) in blocks(num_labels, label_block) {
-                    total += self.block_pass(&note, start, length, loss, scale / count, &gradients);
+            let notes: Vec<Note> =
+                (0..).zip(spans).map(|(note, span)| pass.note(self, span, targets.get(note))).collect();
+            for block in self.label_blocks(label_block) {
+                for note in &notes {
+                    total += self.block_pass(note, &block, loss, scale / count, &gradients);
                 }
             }
             Ok(OnePass { loss: total / count, grad_states: pass.finish(self, &gradients) })
@@ -97,21 +102,19 @@ impl LabelAttention {
     fn block_pass(
         &self,
         note: &Note,
-        start: i64,
-        length: i64,
+        block: &LabelBlock,
         loss: Loss,
         scale: f64,
         gradients: &HeadGradients,
     ) -> Tensor {
-        let block = |tensor: &Tensor| tensor.narrow(0, start, length);
         if self.is_fused(&note.states) {
-            return self.fused_block_pass(note, start, length, loss, scale, gradients);
+            return self.fused_block_pass(note, block, loss, scale, gradients);
         }
-        let scored = self.score_block(&note.states, &note.projected, start, length);
-        let logits = &scored.2 + block(&self.bias);
-        let targets = block(&note.targets);
+        let scored = block.score(&note.states, &note.projected);
+        let logits = &scored.2 + block.of(&self.bias);
+        let targets = block.of(&note.targets);
         let grad_logits = loss.derivative(&logits, &targets) * scale;
-        self.block_backward(note, start, length, scored, &grad_logits, gradients);
+        self.block_backward(note, block, scored, &grad_logits, gradients);
         loss.elementwise(&logits, &targets).sum(logits.kind())
     }
 
@@ -119,71 +122,61 @@ impl LabelAttention {
     fn fused_block_pass(
         &self,
         note: &Note,
-        start: i64,
-        length: i64,
+        block: &LabelBlock,
         loss: Loss,
         scale: f64,
         gradients: &HeadGradients,
     ) -> Tensor {
-        let block = |tensor: &Tensor| tensor.narrow(0, start, length);
         let fits = "two products of one shape on the CPU";
-        let (queries, products) = self.products(&note.states, &note.projected, start, length);
+        let (queries, products) = block.products(&note.states, &note.projected);
         let (scores, log_sums) = plmicd_torch::label_scores(&queries, &products).expect(fits);
-        let logits = &scores + block(&self.bias);
-        let targets = block(&note.targets);
+        let logits = &scores + block.of(&self.bias);
+        let targets = block.of(&note.targets);
         let grad_logits = (loss.derivative(&logits, &targets) * scale).contiguous();
-        let _ = block(&gradients.bias).g_add_(&grad_logits);
+        let _ = block.of(&gradients.bias).g_add_(&grad_logits);
         // Both become their own gradients.
         plmicd_torch::label_gradients(&queries, &products, &scores, &log_sums, &grad_logits).expect(fits);
-        self.add_block(note, start, length, &products, &queries, gradients);
+        self.add_block(note, block, &products, &queries, gradients);
         loss.elementwise(&logits, &targets).sum(logits.kind())
     }
 
     /// Adds the gradients of a block of labels of one note, given those of its logits [L] and what
-    /// [`Self::score_block`] gave.
+    /// [`LabelBlock::score`] gave.
     pub(super) fn block_backward(
         &self,
         note: &Note,
-        start: i64,
-        length: i64,
+        block: &LabelBlock,
         scored: (Tensor, Tensor, Tensor),
         grad_logits: &Tensor,
         gradients: &HeadGradients,
     ) {
-        let block = |tensor: &Tensor| tensor.narrow(0, start, length);
         let (mut attention, mut products, scores) = scored;
-        let _ = block(&gradients.bias).g_add_(grad_logits);
+        let _ = block.of(&gradients.bias).g_add_(grad_logits);
         // dP = g A, in the place of A; dS = dP (P - (logit - b)), in the place of P.
         let grad_products = attention.g_mul_(&grad_logits.unsqueeze(1));
         let grad_scores = products.g_sub_(&scores.unsqueeze(1)).g_mul_(&grad_products);
         let (grad_products, grad_scores) = (self.low(&grad_products), self.low(&grad_scores));
-        self.add_block(note, start, length, &grad_products, &grad_scores, gradients);
+        self.add_block(note, block, &grad_products, &grad_scores, gradients);
     }
 
     /// Adds what the gradients of a block's products make of those of weights and states.
     fn add_block(
         &self,
         note: &Note,
-        start: i64,
-        length: i64,
+        block: &LabelBlock,
         grad_products: &Tensor,
         grad_scores: &Tensor,
         gradients: &HeadGradients,
     ) {
-        let block = |tensor: &Tensor| tensor.narrow(0, start, length);
-        self.add_product(&block(&gradients.third), grad_products, &note.states);
-        self.add_product(&block(&gradients.second), grad_scores, &note.projected);
-        self.add_product(&note.grad_states, &grad_products.transpose(0, 1), &block(&self.third));
-        self.add_product(&note.grad_projected, &grad_scores.transpose(0, 1), &block(&self.second));
+        self.add_product(&block.of(&gradients.third), grad_products, &note.states);
+        self.add_product(&block.of(&gradients.second), grad_scores, &note.projected);
+        self.add_product(&note.grad_states, &grad_products.transpose(0, 1), &block.outputs);
+        self.add_product(&note.grad_projected, &grad_scores.transpose(0, 1), &block.queries);
     }
 
     /// `sum += a b`, with `sum` in fp32 whatever the product is computed in.
     pub(super) fn add_product(&self, sum: &Tensor, a: &Tensor, b: &Tensor) {
-        let mut sum = sum.shallow_clone();
-        let _ = match self.precision {
-            Precision::Bf16 => sum.g_add_(&self.low(a).matmul(&self.low(b))),
-            _ => sum.addmm_(a, b),
-        };
+        plmicd_torch::add_product(sum, &self.low(a), &self.low(b)).expect("a sum of the product's shape");
     }
 
     /// Whether what lies between the matrix products is one operation: on the CPU, in fp32 and bf16.
@@ -191,32 +184,12 @@ impl LabelAttention {
         states.device() == Device::Cpu && matches!(states.kind(), Kind::Float | Kind::BFloat16)
     }
 
-    /// The products of a block of label queries with projected states, and of its output vectors with states: [L,T]
-    /// each, in the number format of matrix products.
-    fn products(&self, states: &Tensor, projected: &Tensor, start: i64, length: i64) -> (Tensor, Tensor) {
-        let product = |weights: &Tensor, states: &Tensor| {
-            self.low(&weights.narrow(0, start, length)).matmul(&states.transpose(0, 1))
-        };
-        (product(&self.second, projected), product(&self.third, states))
-    }
-
-    /// `A` and `P` [L,T] and the logits without bias [L] of a block of labels, all fp32; `states` and `projected` are
-    /// in the number format of matrix products.
-    pub(super) fn score_block(
-        &self,
-        states: &Tensor,
-        projected: &Tensor,
-        start: i64,
-        length: i64,
-    ) -> (Tensor, Tensor, Tensor) {
-        let block = |tensor: &Tensor| tensor.narrow(0, start, length);
-        let product = |weights: &Tensor, states: &Tensor| {
-            widened(self.low(&block(weights)).matmul(&states.transpose(0, 1)))
-        };
-        let attention = product(&self.second, projected).softmax(-1, None);
-        let products = product(&self.third, states);
-        let scores = (&attention * &products).sum_dim_intlist(-1, false, None);
-        (attention, products, scores)
+    /// All labels, `label_block` at a time.
+    pub(super) fn label_blocks(&self, label_block: usize) -> impl Iterator<Item = LabelBlock> + '_ {
+        blocks(self.num_labels(), label_block).map(|(start, length)| {
+            let low = |weights: &Tensor| self.low(&weights.narrow(0, start, length));
+            LabelBlock { start, length, queries: low(&self.second), outputs: low(&self.third) }
+        })
     }
 
     pub(super) fn gradients(&self) -> Result<HeadGradients, NnError> {
@@ -226,6 +199,37 @@ impl LabelAttention {
             third: plmicd_torch::grad_or_zeros(&self.third)?,
             bias: plmicd_torch::grad_or_zeros(&self.bias)?,
         })
+    }
+}
+
+/// A block of L labels, their query and output vectors [L,D] in the number format of matrix products.
+pub(super) struct LabelBlock {
+    start: i64,
+    length: i64,
+    queries: Tensor,
+    outputs: Tensor,
+}
+
+impl LabelBlock {
+    /// The rows of the block's labels.
+    pub(super) fn of(&self, tensor: &Tensor) -> Tensor {
+        tensor.narrow(0, self.start, self.length)
+    }
+
+    /// The products of the queries with projected states, and of the output vectors with states: [L,T] each. States are
+    /// in the number format of matrix products, and so are the products.
+    fn products(&self, states: &Tensor, projected: &Tensor) -> (Tensor, Tensor) {
+        let product = |weights: &Tensor, states: &Tensor| weights.matmul(&states.transpose(0, 1));
+        (product(&self.queries, projected), product(&self.outputs, states))
+    }
+
+    /// `A` and `P` [L,T] and the logits without bias [L], all fp32.
+    pub(super) fn score(&self, states: &Tensor, projected: &Tensor) -> (Tensor, Tensor, Tensor) {
+        let (queries, products) = self.products(states, projected);
+        let attention = widened(queries).softmax(-1, None);
+        let products = widened(products);
+        let scores = (&attention * &products).sum_dim_intlist(-1, false, None);
+        (attention, products, scores)
     }
 }
 

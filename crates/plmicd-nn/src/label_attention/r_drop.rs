@@ -7,7 +7,7 @@
 
 use tch::Tensor;
 
-use super::one_pass::{Pass, blocks};
+use super::one_pass::Pass;
 use crate::segment::Span;
 use crate::{LabelAttention, Loss, NnError};
 
@@ -51,18 +51,15 @@ impl LabelAttention {
             let mut total = Tensor::zeros([], (states[0].kind(), states[0].device()));
             for (note, span) in spans.iter().enumerate() {
                 let notes = passes.each_ref().map(|pass| pass.note(self, span, targets.get(note as i64)));
-                for (start, length) in blocks(num_labels, label_block) {
-                    let block = |tensor: &Tensor| tensor.narrow(0, start, length);
-                    let targets = block(&notes[0].targets);
-                    let scored = notes
-                        .each_ref()
-                        .map(|note| self.score_block(&note.states, &note.projected, start, length));
-                    let logits = scored.each_ref().map(|scored| &scored.2 + block(&self.bias));
+                for block in self.label_blocks(label_block) {
+                    let targets = block.of(&notes[0].targets);
+                    let scored = notes.each_ref().map(|note| block.score(&note.states, &note.projected));
+                    let logits = scored.each_ref().map(|scored| &scored.2 + block.of(&self.bias));
                     let (value, by_logits) = together(loss, alpha, &logits, &targets);
                     total += value.sum(value.kind());
                     for ((note, scored), by_logits) in notes.iter().zip(scored).zip(by_logits) {
                         let by_logits = by_logits * (scale / count);
-                        self.block_backward(note, start, length, scored, &by_logits, &gradients);
+                        self.block_backward(note, &block, scored, &by_logits, &gradients);
                     }
                 }
             }

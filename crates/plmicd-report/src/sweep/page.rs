@@ -74,7 +74,7 @@ fn cells(config: &SweepReportConfig, results: &Results) -> Table {
     Table { caption: "Cells of the sweep".to_owned(), columns, rows: rows.collect() }
 }
 
-/// How far each variant is above the baseline, in points of percent, for the first metrics.
+/// How far each variant is above the baseline, in percentage points, for the first metrics.
 fn differences(summary: &Summary) -> Vec<Figure> {
     const IDS: [&str; FIGURES] = ["difference-1", "difference-2", "difference-3", "difference-4"];
     let Some(baseline) = &summary.baseline else { return Vec::new() };
@@ -108,7 +108,7 @@ fn differences(summary: &Summary) -> Vec<Figure> {
             "error_x": {"type": "data", "color": "#888", "array": errors, "visible": errors.iter().any(|error| *error > 0.0)},
         });
         let layout = json!({
-            "xaxis": {"title": {"text": "points of percent"}, "zeroline": true},
+            "xaxis": {"title": {"text": "percentage points"}, "zeroline": true},
             "yaxis": {"type": "category", "autorange": "reversed"}, "showlegend": false,
         });
         Some(Figure {

@@ -1,5 +1,6 @@
 //! Opening folders that are stores, may become stores, or are something else.
 
+use std::io::ErrorKind;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -98,7 +99,13 @@ fn a_store_that_cannot_be_written_to_is_refused_with_advice() {
     fs_err::copy(std::env::current_exe().unwrap(), &exe).unwrap();
     fsops::set_mode(&exe, 0o755).unwrap();
     fsops::set_mode(&dir, 0o755).unwrap();
-    let open_as_other = |command: &mut Command| command.output().unwrap();
+    // A test beside this one that starts a process hands it the copy, open for writing, until that process is its own.
+    let open_as_other = |command: &mut Command| loop {
+        match command.output() {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
+            output => break output.unwrap(),
+        }
+    };
     let mut command = child::command(exe.as_std_path(), "open", &root);
     if chown(&root, Some(NOBODY), None).is_ok() {
         for name in fsops::entries(&root).unwrap().into_keys() {
