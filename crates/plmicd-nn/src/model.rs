@@ -114,7 +114,13 @@ impl PlmIcd {
     /// Logits [B,Y] without gradients and without dropout.
     pub fn logits(&self, batch: &SegmentBatch) -> Tensor {
         tch::no_grad(|| {
-            let states = self.encoder.forward(&batch.ids, &batch.mask, &Dropout::off());
+            // Part by part, so that what lies between layers stays small: new pages cost as much as a product.
+            let (segments, length) = batch.ids.size2().expect("ids [N,C]");
+            let states = train_pass::parts(segments, length, self.device).into_iter().map(|part| {
+                let of = |tensor: &Tensor| tensor.narrow(0, part.first, part.count);
+                self.encoder.forward(&of(&batch.ids), &of(&batch.mask), &Dropout::off())
+            });
+            let states = Tensor::cat(&states.collect::<Vec<_>>(), 0);
             self.head.logits(&states, batch, self.config.label_block)
         })
     }

@@ -20,7 +20,7 @@ impl Stage for Predict {
     type Config = PredictConfig;
 
     const NAME: &'static str = "predict";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const OUTPUT: &'static str = kind::SCORES;
     const SCHEMA: u32 = 1;
     const SUMMARY: &'static str = "Scores every code for every note of a split";

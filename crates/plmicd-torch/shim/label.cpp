@@ -18,19 +18,17 @@ using simd::kLanes;
 // Rows handled by one thread at a time, at least.
 constexpr int64_t kRows = 4;
 
-template <typename E>
-PLMICD_INLINE Floats some(const E *from, int64_t count, float rest) {
+PLMICD_INLINE Floats some(const float *from, int64_t count, float rest) {
   return count == kLanes ? simd::load(from) : simd::load_some(from, count, rest);
 }
 
 // scores[row] = sum softmax(s) * p; log_sums[row] = log sum exp(s).
-template <typename E>
-PLMICD_INLINE void scores_body(const E *queries, const E *products, int64_t first, int64_t last, int64_t tokens,
-                               float *scores, float *log_sums) {
+PLMICD_CLONES void scores_of(const float *queries, const float *products, int64_t first, int64_t last,
+                             int64_t tokens, float *scores, float *log_sums) {
   const float lowest = -std::numeric_limits<float>::infinity();
   for (int64_t row = first; row < last; ++row) {
-    const E *s = queries + row * tokens;
-    const E *p = products + row * tokens;
+    const float *s = queries + row * tokens;
+    const float *p = products + row * tokens;
     Floats most = simd::all(lowest);
     for (int64_t j = 0; j < tokens; j += kLanes) {
       most = simd::larger(most, some(s + j, std::min(kLanes, tokens - j), lowest));
@@ -49,55 +47,46 @@ PLMICD_INLINE void scores_body(const E *queries, const E *products, int64_t firs
   }
 }
 
-PLMICD_CLONES void scores_of(const float *queries, const float *products, int64_t first, int64_t last,
-                             int64_t tokens, float *scores, float *log_sums) {
-  scores_body(queries, products, first, last, tokens, scores, log_sums);
-}
-
-PLMICD_CLONES void scores_of(const uint16_t *queries, const uint16_t *products, int64_t first, int64_t last,
-                             int64_t tokens, float *scores, float *log_sums) {
-  scores_body(queries, products, first, last, tokens, scores, log_sums);
-}
-
-// In place: p becomes dP = g A, s becomes dS = dP (p - score), with A = exp(s - log_sum).
+// dP = g A and dS = dP (p - score), with A = exp(s - log_sum); they may lie where p and s do.
 template <typename E>
-PLMICD_INLINE void gradients_body(E *queries, E *products, int64_t first, int64_t last, int64_t tokens,
-                                  const float *scores, const float *log_sums, const float *grads) {
+PLMICD_INLINE void gradients_body(const float *queries, const float *products, int64_t first, int64_t last,
+                                  int64_t tokens, const float *scores, const float *log_sums, const float *grads,
+                                  E *grad_queries, E *grad_products) {
   for (int64_t row = first; row < last; ++row) {
-    E *s = queries + row * tokens;
-    E *p = products + row * tokens;
+    const int64_t at = row * tokens;
     const float shift = log_sums[row], score = scores[row], grad = grads[row];
-    for (int64_t j = 0; j < tokens; j += kLanes) {
-      const int64_t count = std::min(kLanes, tokens - j);
-      const Floats product = some(p + j, count, 0.0f);
-      const Floats own = simd::exp(some(s + j, count, 0.0f) - shift) * grad;
+    for (int64_t j = at; j < at + tokens; j += kLanes) {
+      const int64_t count = std::min(kLanes, at + tokens - j);
+      const Floats product = some(products + j, count, 0.0f);
+      const Floats own = simd::exp(some(queries + j, count, 0.0f) - shift) * grad;
       if (count == kLanes) {
-        simd::store(p + j, own);
-        simd::store(s + j, own * (product - score));
+        simd::store(grad_products + j, own);
+        simd::store(grad_queries + j, own * (product - score));
       } else {
-        simd::store_some(p + j, own, count);
-        simd::store_some(s + j, own * (product - score), count);
+        simd::store_some(grad_products + j, own, count);
+        simd::store_some(grad_queries + j, own * (product - score), count);
       }
     }
   }
 }
 
-PLMICD_CLONES void gradients_of(float *queries, float *products, int64_t first, int64_t last, int64_t tokens,
-                                const float *scores, const float *log_sums, const float *grads) {
-  gradients_body(queries, products, first, last, tokens, scores, log_sums, grads);
+PLMICD_CLONES void gradients_of(const float *queries, const float *products, int64_t first, int64_t last,
+                                int64_t tokens, const float *scores, const float *log_sums, const float *grads,
+                                float *grad_queries, float *grad_products) {
+  gradients_body(queries, products, first, last, tokens, scores, log_sums, grads, grad_queries, grad_products);
 }
 
-PLMICD_CLONES void gradients_of(uint16_t *queries, uint16_t *products, int64_t first, int64_t last,
-                                int64_t tokens, const float *scores, const float *log_sums, const float *grads) {
-  gradients_body(queries, products, first, last, tokens, scores, log_sums, grads);
+PLMICD_CLONES void gradients_of(const float *queries, const float *products, int64_t first, int64_t last,
+                                int64_t tokens, const float *scores, const float *log_sums, const float *grads,
+                                uint16_t *grad_queries, uint16_t *grad_products) {
+  gradients_body(queries, products, first, last, tokens, scores, log_sums, grads, grad_queries, grad_products);
 }
 
 void check_block(const at::Tensor &queries, const at::Tensor &products) {
   TORCH_CHECK(queries.is_cpu() && queries.dim() == 2 && queries.is_contiguous() && products.is_contiguous() &&
-                  queries.sizes() == products.sizes() && queries.scalar_type() == products.scalar_type(),
-              "expected two contiguous matrices of one shape on the CPU");
-  TORCH_CHECK(queries.scalar_type() == at::kFloat || queries.scalar_type() == at::kBFloat16,
-              "expected float or bfloat16");
+                  queries.sizes() == products.sizes() && queries.scalar_type() == at::kFloat &&
+                  products.scalar_type() == at::kFloat,
+              "expected two contiguous matrices of floats of one shape on the CPU");
 }
 
 }  // namespace
@@ -112,20 +101,16 @@ char *plmicd_label_scores(tensor queries, tensor products, tensor *scores, tenso
     at::Tensor score = at::empty({labels}, at::kFloat), log_sum = at::empty({labels}, at::kFloat);
     float *to = score.mutable_data_ptr<float>(), *sums = log_sum.mutable_data_ptr<float>();
     at::parallel_for(0, labels, kRows, [&](int64_t begin, int64_t end) {
-      if (queries->scalar_type() == at::kFloat) {
-        scores_of(queries->const_data_ptr<float>(), products->const_data_ptr<float>(), begin, end, tokens, to,
-                  sums);
-      } else {
-        scores_of(static_cast<const uint16_t *>(queries->const_data_ptr()),
-                  static_cast<const uint16_t *>(products->const_data_ptr()), begin, end, tokens, to, sums);
-      }
+      scores_of(queries->const_data_ptr<float>(), products->const_data_ptr<float>(), begin, end, tokens, to, sums);
     });
     *scores = new at::Tensor(score);
     *log_sums = new at::Tensor(log_sum);
   });
 }
 
-char *plmicd_label_gradients(tensor queries, tensor products, tensor scores, tensor log_sums, tensor grads) {
+// In place where the gradients are wanted as floats, else in bf16.
+char *plmicd_label_gradients(tensor queries, tensor products, tensor scores, tensor log_sums, tensor grads,
+                             int32_t low, tensor *grad_queries, tensor *grad_products) {
   return guarded([&] {
     at::NoGradGuard no_grad;
     check_block(*queries, *products);
@@ -136,16 +121,24 @@ char *plmicd_label_gradients(tensor queries, tensor products, tensor scores, ten
     }
     const float *score = scores->const_data_ptr<float>(), *sums = log_sums->const_data_ptr<float>();
     const float *grad = grads->const_data_ptr<float>();
+    at::Tensor by_query = *queries, by_product = *products;
+    if (low != 0) {
+      by_query = at::empty(queries->sizes(), at::kBFloat16);
+      by_product = at::empty(queries->sizes(), at::kBFloat16);
+    }
+    void *to_queries = by_query.mutable_data_ptr(), *to_products = by_product.mutable_data_ptr();
+    const float *s = queries->const_data_ptr<float>(), *p = products->const_data_ptr<float>();
     at::parallel_for(0, labels, kRows, [&](int64_t begin, int64_t end) {
-      if (queries->scalar_type() == at::kFloat) {
-        gradients_of(queries->mutable_data_ptr<float>(), products->mutable_data_ptr<float>(), begin, end,
-                     tokens, score, sums, grad);
+      if (low != 0) {
+        gradients_of(s, p, begin, end, tokens, score, sums, grad, static_cast<uint16_t *>(to_queries),
+                     static_cast<uint16_t *>(to_products));
       } else {
-        gradients_of(static_cast<uint16_t *>(queries->mutable_data_ptr()),
-                     static_cast<uint16_t *>(products->mutable_data_ptr()), begin, end, tokens, score, sums,
-                     grad);
+        gradients_of(s, p, begin, end, tokens, score, sums, grad, static_cast<float *>(to_queries),
+                     static_cast<float *>(to_products));
       }
     });
+    *grad_queries = new at::Tensor(by_query);
+    *grad_products = new at::Tensor(by_product);
   });
 }
 }

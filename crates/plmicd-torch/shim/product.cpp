@@ -1,6 +1,5 @@
-// Matrix products that are added to a sum in fp32: what gradients of weights are made of. In bf16 libtorch gives a
-// product only as another bf16 matrix, to be widened and added; the BLAS inside it adds as it multiplies, and without
-// rounding the product.
+// Matrix products whose sums stay in fp32: label scores, and what gradients of weights are made of. In bf16 libtorch
+// rounds a product to bf16; the BLAS inside it gives it as it was summed, and adds as it multiplies.
 #include "product.h"
 
 #include <limits>
@@ -38,7 +37,7 @@ bool read(const at::Tensor &matrix, Operand *out) {
   return fits(out->stride);
 }
 
-// Elsewhere BLAS would widen both matrices at every call.
+// Elsewhere the operands are widened first, which says the same and is faster there.
 bool multiplies_bf16() {
   static const bool answer = [] {
     const auto capabilities = at::cpu::get_cpu_capabilities();
@@ -51,35 +50,61 @@ bool multiplies_bf16() {
   return answer;
 }
 
-bool added_by_blas(const at::Tensor &sum, const at::Tensor &a, const at::Tensor &b) {
+// `sum = keep sum + a b` in bf16 by BLAS, where it can.
+bool by_blas(const at::Tensor &sum, float keep, const at::Tensor &a, const at::Tensor &b) {
   Operand left, right;
-  if (!sum.is_cpu() || !multiplies_bf16() || sum.numel() == 0 || a.size(1) == 0) return false;
+  if (!multiplies_bf16() || sum.numel() == 0 || a.size(1) == 0) return false;
   if (sum.stride(1) != 1 || sum.stride(0) < sum.size(1) || !fits(sum.stride(0))) return false;
   if (!read(a, &left) || !read(b, &right)) return false;
   cblas_gemm_bf16bf16f32(kRowMajor, left.as, right.as, static_cast<int>(sum.size(0)),
                          static_cast<int>(sum.size(1)), static_cast<int>(a.size(1)), 1.0f, left.values,
-                         static_cast<int>(left.stride), right.values, static_cast<int>(right.stride), 1.0f,
+                         static_cast<int>(left.stride), right.values, static_cast<int>(right.stride), keep,
                          sum.mutable_data_ptr<float>(), static_cast<int>(sum.stride(0)));
   return true;
+}
+
+// Whether both are bf16, and a product in fp32 is wanted.
+bool is_widening(at::ScalarType out, const at::Tensor &a, const at::Tensor &b) {
+  TORCH_CHECK(a.dim() == 2 && b.dim() == 2 && a.size(1) == b.size(0) && a.scalar_type() == b.scalar_type(),
+              "expected two matrices of one kind that can be multiplied");
+  return out == at::kFloat && a.scalar_type() == at::kBFloat16;
 }
 
 }  // namespace
 
 void add_product(const at::Tensor &sum, const at::Tensor &a, const at::Tensor &b) {
-  TORCH_CHECK(sum.dim() == 2 && a.dim() == 2 && b.dim() == 2 && a.size(1) == b.size(0) &&
-                  sum.size(0) == a.size(0) && sum.size(1) == b.size(1),
-              "expected matrices that can be multiplied, and a sum of their product's shape");
-  TORCH_CHECK(a.scalar_type() == b.scalar_type(), "expected two matrices of one kind");
-  if (a.scalar_type() == sum.scalar_type()) {
+  const bool widens = is_widening(sum.scalar_type(), a, b);
+  TORCH_CHECK(sum.dim() == 2 && sum.size(0) == a.size(0) && sum.size(1) == b.size(1),
+              "expected a sum of the product's shape");
+  if (!widens) {
     sum.addmm_(a, b);
-  } else if (a.scalar_type() != at::kBFloat16 || sum.scalar_type() != at::kFloat || !added_by_blas(sum, a, b)) {
+  } else if (!sum.is_cpu()) {
     sum.add_(at::mm(a, b));
+  } else if (!by_blas(sum, 1.0f, a, b)) {
+    sum.addmm_(a.to(at::kFloat), b.to(at::kFloat));
   }
 }
 
-extern "C" char *plmicd_add_product(tensor sum, tensor a, tensor b) {
+at::Tensor wide_product(const at::Tensor &a, const at::Tensor &b) {
+  if (!is_widening(at::kFloat, a, b)) return at::mm(a, b);
+  if (!a.is_cpu()) return at::mm(a, b).to(at::kFloat);
+  at::Tensor out = at::empty({a.size(0), b.size(1)}, a.options().dtype(at::kFloat));
+  return by_blas(out, 0.0f, a, b) ? out : at::mm(a.to(at::kFloat), b.to(at::kFloat));
+}
+
+extern "C" {
+
+char *plmicd_add_product(tensor sum, tensor a, tensor b) {
   return guarded([&] {
     at::NoGradGuard no_grad;
     add_product(*sum, *a, *b);
   });
+}
+
+char *plmicd_wide_product(tensor a, tensor b, tensor *out) {
+  return guarded([&] {
+    at::NoGradGuard no_grad;
+    *out = new at::Tensor(wide_product(*a, *b));
+  });
+}
 }

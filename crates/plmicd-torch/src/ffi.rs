@@ -69,6 +69,7 @@ unsafe extern "C" {
         out: *mut *mut C_tensor,
     ) -> *mut c_char;
     pub fn plmicd_add_product(sum: *mut C_tensor, a: *mut C_tensor, b: *mut C_tensor) -> *mut c_char;
+    pub fn plmicd_wide_product(a: *mut C_tensor, b: *mut C_tensor, out: *mut *mut C_tensor) -> *mut c_char;
     pub fn plmicd_label_scores(
         queries: *mut C_tensor,
         products: *mut C_tensor,
@@ -81,6 +82,9 @@ unsafe extern "C" {
         scores: *mut C_tensor,
         log_sums: *mut C_tensor,
         grads: *mut C_tensor,
+        low: i32,
+        grad_queries: *mut *mut C_tensor,
+        grad_products: *mut *mut C_tensor,
     ) -> *mut c_char;
     pub fn plmicd_version(out: *mut *mut c_char) -> *mut c_char;
     pub fn plmicd_location(out: *mut *mut c_char) -> *mut c_char;

@@ -27,7 +27,7 @@ pub use layer::{
     fused_layers, norm, projections,
 };
 pub use optimizer::{AdamW, AdamWVariant, clip_grad_norm, grad_norm};
-pub use product::add_product;
+pub use product::{add_product, wide_product};
 pub use random::{Dropout, Place, derive_seed, fill_normal, manual_seed, seed_generator};
 pub use system::{
     CpuCapabilities, allow_tf32, available_memory, cpu_capabilities, fast_bf16, intra_op_threads,

@@ -7,7 +7,6 @@
 
 use tch::{Device, Kind, Tensor};
 
-use crate::precision::widened;
 use crate::segment::Span;
 use crate::{LabelAttention, Loss, NnError};
 
@@ -134,9 +133,16 @@ impl LabelAttention {
         let targets = block.of(&note.targets);
         let grad_logits = (loss.derivative(&logits, &targets) * scale).contiguous();
         let _ = block.of(&gradients.bias).g_add_(&grad_logits);
-        // Both become their own gradients.
-        plmicd_torch::label_gradients(&queries, &products, &scores, &log_sums, &grad_logits).expect(fits);
-        self.add_block(note, block, &products, &queries, gradients);
+        let (grad_scores, grad_products) = plmicd_torch::label_gradients(
+            queries,
+            products,
+            &scores,
+            &log_sums,
+            &grad_logits,
+            note.states.kind(),
+        )
+        .expect(fits);
+        self.add_block(note, block, &grad_products, &grad_scores, gradients);
         loss.elementwise(&logits, &targets).sum(logits.kind())
     }
 
@@ -216,18 +222,19 @@ impl LabelBlock {
         tensor.narrow(0, self.start, self.length)
     }
 
-    /// The products of the queries with projected states, and of the output vectors with states: [L,T] each. States are
-    /// in the number format of matrix products, and so are the products.
+    /// The products of the queries with projected states, and of the output vectors with states: [L,T] each, never bf16.
+    /// States are in the number format of matrix products.
     fn products(&self, states: &Tensor, projected: &Tensor) -> (Tensor, Tensor) {
-        let product = |weights: &Tensor, states: &Tensor| weights.matmul(&states.transpose(0, 1));
+        let product = |weights: &Tensor, states: &Tensor| {
+            plmicd_torch::wide_product(weights, &states.transpose(0, 1)).expect("states of the vectors' size")
+        };
         (product(&self.queries, projected), product(&self.outputs, states))
     }
 
     /// `A` and `P` [L,T] and the logits without bias [L], all fp32.
     pub(super) fn score(&self, states: &Tensor, projected: &Tensor) -> (Tensor, Tensor, Tensor) {
         let (queries, products) = self.products(states, projected);
-        let attention = widened(queries).softmax(-1, None);
-        let products = widened(products);
+        let attention = queries.softmax(-1, None);
         let scores = (&attention * &products).sum_dim_intlist(-1, false, None);
         (attention, products, scores)
     }
