@@ -37,6 +37,7 @@ encoder = { hidden_size = 16, num_hidden_layers = 1, num_attention_heads = 2, in
 optimizer = { learning_rate = 1e-3 }
 [stages.predict]
 inputs = { model = "finetune", shards = "tokenize" }
+config = { precision = "fp32" }
 [stages.threshold]
 inputs = { scores = "predict" }
 "#;

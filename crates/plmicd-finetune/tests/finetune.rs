@@ -7,7 +7,7 @@ use corpus::{
 };
 use plmicd_data::{LabelSpace, SpecialTokens, Split, TokenizedNote};
 use plmicd_finetune::{BestMetric, FinetuneConfig, LabelInit};
-use plmicd_nn::PlmIcd;
+use plmicd_nn::{PlmIcd, Precision};
 use plmicd_pipeline::{Interrupt, NoEvents, StageError};
 
 fn run(place: &Workplace, config: &FinetuneConfig, out: &str) -> camino::Utf8PathBuf {
@@ -51,7 +51,8 @@ fn learns_a_separable_corpus_and_leaves_a_whole_model() {
     assert_eq!(files, expected);
 
     // The weights on disk are the best epoch's: they give its dev loss.
-    let model = PlmIcd::load(&out, tch::Device::Cpu).expect("loads");
+    let mut model = PlmIcd::load(&out, tch::Device::Cpu).expect("loads");
+    model.set_precision(Precision::Auto); // That of the training.
     let notes: Vec<TokenizedNote> = (1000..1040).map(note).collect();
     let tokens: Vec<&[i32]> = notes.iter().map(|note| note.tokens.as_slice()).collect();
     let rows: Vec<&[i32]> = notes.iter().map(|note| note.labels.as_slice()).collect();

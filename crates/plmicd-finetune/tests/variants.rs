@@ -6,7 +6,7 @@ mod corpus;
 use camino::{Utf8Path, Utf8PathBuf};
 use corpus::{Events, Workplace, alone, config, contents, history, note};
 use plmicd_finetune::FinetuneConfig;
-use plmicd_nn::{Attention, EncoderConfig, ModelConfig, ModelType, PlmIcd, Pooling};
+use plmicd_nn::{Attention, EncoderConfig, ModelConfig, ModelType, PlmIcd, Pooling, Precision};
 use plmicd_pipeline::{Interrupt, NoEvents, StageError};
 
 const SPECIALS: plmicd_nn::SpecialTokens = plmicd_nn::SpecialTokens { cls: Some(2), sep: Some(3), pad: 0 };
@@ -60,7 +60,8 @@ fn check(place: &Workplace, pooling: Pooling, attention: Attention, encoder: Opt
         last.train_loss
     );
 
-    let model = PlmIcd::load(&whole, tch::Device::Cpu).expect("loads");
+    let mut model = PlmIcd::load(&whole, tch::Device::Cpu).expect("loads");
+    model.set_precision(Precision::Auto); // That of the training.
     let notes: Vec<plmicd_data::TokenizedNote> = (1000..1040).map(note).collect();
     let tokens: Vec<&[i32]> = notes.iter().map(|note| note.tokens.as_slice()).collect();
     let rows: Vec<&[i32]> = notes.iter().map(|note| note.labels.as_slice()).collect();

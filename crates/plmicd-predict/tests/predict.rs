@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use camino::{Utf8Path, Utf8PathBuf};
 use plmicd_artifact::Digest;
 use plmicd_data::{CodeSystem, Label, LabelSpace, Scores, ShardWriter, SpecialTokens, Split, TokenizedNote};
-use plmicd_nn::{Attention, EncoderConfig, ModelConfig, ModelType, Padding, PlmIcd, Pooling};
+use plmicd_nn::{Attention, EncoderConfig, ModelConfig, ModelType, Padding, PlmIcd, Pooling, Precision};
 use plmicd_pipeline::{
     Event, EventSink, Input, Interrupt, NoEvents, Runtime, Stage, StageContext, StageError,
 };
@@ -110,7 +110,8 @@ fn read(out: &Utf8Path, split: Split) -> Scores {
 fn scores_come_in_shard_order_and_equal_those_of_each_note_alone() {
     for padding in [Padding::Mask, Padding::Attend] {
         let place = Workplace::new(padding);
-        let out = place.run(&PredictConfig::default(), &NoEvents, Interrupt::default()).expect("scored");
+        let config = PredictConfig { precision: Precision::Fp32, ..PredictConfig::default() };
+        let out = place.run(&config, &NoEvents, Interrupt::default()).expect("scored");
         assert_eq!(LabelSpace::read(&out.join(LabelSpace::FILE)).expect("labels"), labels(CODES));
         let scorer = Scorer::load(&place.root.join("model"), Device::Cpu).expect("loads");
         for (split, count) in [(Split::Dev, 30), (Split::Test, 1100)] {

@@ -112,7 +112,8 @@ pub struct PretrainConfig {
     pub early_stopping_patience: u32,
     /// Updates between two looks at the dev notes inside an epoch, for long epochs; only at its end where absent.
     pub evaluate_every: Option<u64>,
-    /// Number format of matrix products: `fp32`, or `bf16`, meant for hardware that has it.
+    /// Number format of matrix products: `auto` (bf16 where the hardware multiplies it faster), `fp32`, `bf16`, or `tf32`
+    /// (GPUs).
     pub precision: Precision,
     /// Decides everything random: initial weights, order, what is hidden, dropout.
     pub seed: u64,
@@ -139,7 +140,7 @@ impl Default for PretrainConfig {
             best_metric: BestMetric::Perplexity,
             early_stopping_patience: 0,
             evaluate_every: None,
-            precision: Precision::Fp32,
+            precision: Precision::Auto,
             seed: 1,
         }
     }

@@ -7,6 +7,7 @@ use camino::Utf8Path;
 use plmicd_data::{ExtendedVocabulary, SpecialTokens, Split, TrainingHistory, copy_tokenizer, kind};
 use plmicd_pipeline::{ConfigIssue, InputSpec, Stage, StageContext, StageError};
 use plmicd_train::{Checkpoints, Kept, TrainError, Trainer};
+use tch::Device;
 
 use crate::card::Card;
 use crate::config::{BestMetric, PretrainConfig};
@@ -98,7 +99,7 @@ impl Stage for Pretrain {
                     best: context.runtime().checkpoint_best,
                     every_epochs: context.runtime().checkpoint_epochs,
                 },
-                identity: identity(config, context)?,
+                identity: identity(config, device, context)?,
             },
             peers,
         };
@@ -115,7 +116,8 @@ impl Stage for Pretrain {
         }
         let out = context.output_dir();
         task.model.save(out).map_err(|error| StageError::because("writing the encoder", error))?;
-        let history = output::history(&outcome, config.seed);
+        let mut history = output::history(&outcome, config.seed);
+        history.precision = Some(config.precision.resolved(device).as_str().to_owned());
         history
             .write(&out.join(TrainingHistory::FILE))
             .map_err(|error| StageError::because("writing the encoder", error))?;
@@ -156,10 +158,17 @@ fn report(train: &SequenceSet, dev: Option<&SequenceSet>, context: &StageContext
 }
 
 /// What the result depends on beside the trainer's settings and the parameters' layout.
-fn identity(config: &PretrainConfig, context: &StageContext<'_>) -> Result<String, StageError> {
+fn identity(
+    config: &PretrainConfig,
+    device: Device,
+    context: &StageContext<'_>,
+) -> Result<String, StageError> {
+    let precision = config.precision.resolved(device).as_str();
     let config =
         serde_json::to_string(config).map_err(|error| StageError::because("hashing the config", error))?;
     let mut identity = format!("{} {}\n{config}\n", Pretrain::NAME, Pretrain::VERSION);
+    // Where `auto` means something else, so would the rest of the run.
+    identity.push_str(&format!("precision {precision}\n"));
     for name in ["shards", "encoder"] {
         if let Some(input) = context.optional_input(name) {
             identity.push_str(&format!("{name} {}\n", input.digest));
