@@ -1,6 +1,7 @@
 // Multi-head self-attention of segments on the CPU, forward and backward, from one matrix of queries, keys and values.
 // Scores live for one head of one segment at a time, in cache; weights and what was dropped are computed anew in the
 // backward pass.
+#include "blas.h"
 #include "layer.h"
 
 #include <cmath>
@@ -11,21 +12,10 @@
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-// From the BLAS inside libtorch; null where it has another.
-extern "C" {
-__attribute__((weak)) void sgemm_(const char *, const char *, const int *, const int *, const int *, const float *,
-                                  const float *, const int *, const float *, const int *, const float *, float *,
-                                  const int *);
-__attribute__((weak)) void cblas_gemm_bf16bf16f32(int, int, int, int, int, int, float, const uint16_t *, int,
-                                                  const uint16_t *, int, float, float *, int);
-}
-
 namespace {
 
 using simd::Floats;
 using simd::kLanes;
-
-constexpr int kRowMajor = 101, kPlain = 111, kTransposed = 112;
 
 // c = alpha a b, row-major with leading dimensions.
 void product(int a_as, int b_as, int64_t m, int64_t n, int64_t k, float alpha, const float *a, int64_t lda,

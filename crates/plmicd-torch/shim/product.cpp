@@ -1,5 +1,6 @@
 // Matrix products whose sums stay in fp32: label scores, and what gradients of weights are made of. In bf16 libtorch
 // rounds a product to bf16; the BLAS inside it gives it as it was summed, and adds as it multiplies.
+#include "blas.h"
 #include "product.h"
 
 #include <limits>
@@ -8,13 +9,7 @@
 #include <ATen/cpu/Utils.h>
 #include <c10/core/GradMode.h>
 
-// From the BLAS inside libtorch; null where it has another.
-extern "C" __attribute__((weak)) void cblas_gemm_bf16bf16f32(int, int, int, int, int, int, float, const uint16_t *, int,
-                                                             const uint16_t *, int, float, float *, int);
-
 namespace {
-
-constexpr int kRowMajor = 101, kPlain = 111, kTransposed = 112;
 
 // How BLAS reads a matrix that lies in memory row by row or column by column.
 struct Operand {
