@@ -2,7 +2,7 @@
 
 use camino::Utf8Path;
 use plmicd_data::{ExtendedVocabulary, LabelSpace, LabelTokens, SpecialTokens};
-use plmicd_nn::{EncoderConfig, Growth, IcdModel, ModelType, PlmIcd, Pooling, Precision};
+use plmicd_nn::{EncoderConfig, Growth, IcdModel, ModelType, PlmIcd, Pooling};
 use plmicd_pipeline::{BadInput, Input, StageContext, StageError};
 use plmicd_train::seed;
 use tch::Device;
@@ -183,11 +183,8 @@ pub(crate) fn model(
             config.frozen_layers, shape.num_hidden_layers
         ));
     }
-    if config.precision == Precision::Bf16 && !plmicd_torch::fast_bf16(device) {
-        context.warn(
-            "this hardware has no bf16 instructions: precision = \"bf16\" is slower than \"fp32\" here"
-                .to_owned(),
-        );
+    if let Some(warning) = config.precision.warning(device) {
+        context.warn(warning.to_owned());
     }
     context.note(format!("matrix products in {}", config.precision.resolved(device).as_str()));
     // Only now: label vectors start from fp32 states.

@@ -114,7 +114,7 @@ impl PlmIcd {
     /// Logits [B,Y] without gradients and without dropout.
     pub fn logits(&self, batch: &SegmentBatch) -> Tensor {
         tch::no_grad(|| {
-            // Part by part, so that what lies between layers stays small: new pages cost as much as a product.
+            // Part by part, so that what lies between layers stays small: large tensors are mapped anew each time.
             let (segments, length) = batch.ids.size2().expect("ids [N,C]");
             let states = train_pass::parts(segments, length, self.device).into_iter().map(|part| {
                 let of = |tensor: &Tensor| tensor.narrow(0, part.first, part.count);

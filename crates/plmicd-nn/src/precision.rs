@@ -30,6 +30,13 @@ impl Precision {
         }
     }
 
+    /// What whoever chose it for `device` should know.
+    pub fn warning(self, device: Device) -> Option<&'static str> {
+        (self == Precision::Bf16 && !fast_bf16(device)).then_some(
+            "this hardware has no bf16 instructions: precision = \"bf16\" is slower than \"fp32\" here",
+        )
+    }
+
     /// Its name in settings.
     pub fn as_str(self) -> &'static str {
         match self {

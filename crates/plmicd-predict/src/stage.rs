@@ -2,7 +2,6 @@
 
 use camino::Utf8Path;
 use plmicd_data::{LabelSpace, ScoreWriter, Scores, ShardReader, SpecialTokens, Split, TokenizedNote, kind};
-use plmicd_nn::Precision;
 use plmicd_pipeline::{BadInput, ConfigIssue, Input, InputSpec, Stage, StageContext, StageError};
 
 use crate::config::PredictConfig;
@@ -44,11 +43,8 @@ impl Stage for Predict {
         plmicd_torch::set_intra_op_threads(context.runtime().thread_count());
         let mut scorer = Scorer::load(&context.input("model")?.dir, device)
             .map_err(|error| StageError::because("loading the model", error))?;
-        if config.precision == Precision::Bf16 && !plmicd_torch::fast_bf16(device) {
-            context.warn(
-                "this hardware has no bf16 instructions: precision = \"bf16\" is slower than \"fp32\" here"
-                    .to_owned(),
-            );
+        if let Some(warning) = config.precision.warning(device) {
+            context.warn(warning.to_owned());
         }
         scorer.set_precision(config.precision);
         context.note(format!("matrix products in {}", config.precision.resolved(device).as_str()));

@@ -2,7 +2,7 @@
 
 use camino::Utf8Path;
 use plmicd_data::{ExtendedVocabulary, SpecialTokens};
-use plmicd_nn::{EncoderConfig, Growth, HeadStart, MaskedLm, ModelType, Precision};
+use plmicd_nn::{EncoderConfig, Growth, HeadStart, MaskedLm, ModelType};
 use plmicd_pipeline::{BadInput, Input, StageContext, StageError};
 use plmicd_train::seed;
 use serde_json::json;
@@ -163,11 +163,8 @@ pub(crate) fn model(
     let failed = |error| StageError::because("building the model", error);
     let start = seed::derive(config.seed, "model", &[]);
     let mut model = MaskedLm::new(shape, start, device).map_err(failed)?;
-    if config.precision == Precision::Bf16 && !plmicd_torch::fast_bf16(device) {
-        context.warn(
-            "this hardware has no bf16 instructions: precision = \"bf16\" is slower than \"fp32\" here"
-                .to_owned(),
-        );
+    if let Some(warning) = config.precision.warning(device) {
+        context.warn(warning.to_owned());
     }
     context.note(format!("matrix products in {}", config.precision.resolved(device).as_str()));
     model.set_precision(config.precision);
