@@ -96,10 +96,10 @@ bench-predict: setup ## Time scoring at the paper's setting beside the straightf
 bench-preprocess: build ## Time preprocessing beside a plain loop, on ADMISSIONS synthetic admissions.
 	@$(PLMICD) run pipelines/demo.toml --store $(BENCH) --until synth --set stages.synth.config.admissions=$(ADMISSIONS) \
 		--set stages.synth.config.mean_words=1500 --set stages.synth.config.max_words=8000
-	@$(CARGO) run --release --locked --package plmicd-preprocess --example throughput $(BENCH)/latest/demo/synth
+	@$(CARGO) run --release --locked --package plmicd-preprocess --example bench_preprocess $(BENCH)/latest/demo/synth
 bench-tokenize: build ## Time tokenizing beside a plain loop, on ADMISSIONS synthetic notes (default 20,000).
 	@$(PLMICD) run pipelines/demo.toml --store $(BENCH) --until vocabulary --set stages.synth.config.admissions=$(ADMISSIONS) \
 		--set stages.synth.config.mean_words=1500 --set stages.synth.config.max_words=8000 --set stages.vocabulary.config.size=30000
-	@$(CARGO) run --release --locked --package plmicd-tokenize --example throughput $(BENCH)/latest/demo/preprocess $(BENCH)/latest/demo/vocabulary
+	@$(CARGO) run --release --locked --package plmicd-tokenize --example bench_tokenize $(BENCH)/latest/demo/preprocess $(BENCH)/latest/demo/vocabulary
 format: ## Format the code.
 	@$(CARGO) fmt --all

@@ -8,7 +8,7 @@ use plmicd_data::{
 };
 use plmicd_nn::{Batching, EncoderConfig, NoteLayout};
 use plmicd_pipeline::{BadInput, ConfigIssue, InputSpec, Preset, Stage, StageContext, StageError};
-use plmicd_train::{Checkpoints, Kept, TrainError, Trainer};
+use plmicd_train::{Checkpoints, Kept, Reading, TrainError, Trainer};
 use tch::Device;
 
 use crate::card::Card;
@@ -132,6 +132,7 @@ impl Stage for Finetune {
                 identity: identity(config, device, context)?,
             },
             peers,
+            reading: Reading::default(),
         };
         let outcome =
             trainer.run(&mut task, &source, &ContextObserver(context)).map_err(|error| match error {

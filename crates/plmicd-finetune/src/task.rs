@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use plmicd_nn::{IcdModel, SpecialTokens};
 use plmicd_train::{Cause, EvaluationSigns, NamedTensor, Observer, Parameter, Task, TrainError};
+use tch::Tensor;
 
 use crate::dev;
 use crate::notes::NoteSet;
@@ -34,7 +35,7 @@ impl Task for FinetuneTask<'_> {
         buffers.map(|(name, tensor)| NamedTensor { name, tensor }).collect()
     }
 
-    fn train_step(&mut self, batch: NoteBatch, scale: f64, seed: u64) -> Result<f64, Cause> {
+    fn train_step(&mut self, batch: NoteBatch, scale: f64, seed: u64) -> Result<Tensor, Cause> {
         Ok(self.model.train_step(&batch.notes, &batch.truth, scale, seed)?)
     }
 

@@ -9,7 +9,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use plmicd_nn::{LabelTargets, ModelConfig, Padding, PlmIcd, SegmentBatch, Span, read_safetensors};
 use plmicd_train::{
     AccumulationRule, BatchSource, Cause, Checkpoints, Kept, Observer, OptimizerConfig, Order, Parameter,
-    Schedule, Task, TrainError, Trainer, TrainerConfig, Unobserved,
+    Reading, Schedule, Task, TrainError, Trainer, TrainerConfig, Unobserved,
 };
 use tch::{Device, Tensor};
 
@@ -35,7 +35,7 @@ impl BatchSource for Stored {
             note_of_segment: vec![0; ids.len() / SEGMENT as usize],
             lengths: vec![mask.iter().sum::<i64>() as usize],
         };
-        Ok((segments, LabelTargets::from_dense(&Tensor::from_slice(labels).view([1, -1]))))
+        Ok((segments, LabelTargets::from_dense(&Tensor::from_slice(labels).view([1, -1]))?))
     }
 }
 
@@ -51,7 +51,7 @@ impl Task for Golden {
             .collect()
     }
 
-    fn train_step(&mut self, (segments, truth): Self::Batch, scale: f64, seed: u64) -> Result<f64, Cause> {
+    fn train_step(&mut self, (segments, truth): Self::Batch, scale: f64, seed: u64) -> Result<Tensor, Cause> {
         Ok(self.0.train_step(&segments, &truth, scale, seed)?)
     }
 
@@ -119,6 +119,7 @@ fn twelve_updates_follow_pytorchs() {
             identity: String::new(),
         },
         peers: None,
+        reading: Reading::default(),
     };
     let mut task = Golden(model);
     let outcome = trainer.run(&mut task, &Stored(notes, labels), &Unobserved).expect("trains");

@@ -232,8 +232,8 @@ impl IcdModel {
     }
 
     /// Forward and backward with dropout: adds the gradients of `scale` times the loss to the `.grad` of the
-    /// parameters and returns the loss itself, reduced as the settings say. What is dropped depends on `seed`
-    /// alone: give every step its own.
+    /// parameters and returns the loss itself, reduced as the settings say: a scalar in double precision beside the
+    /// model. What is dropped depends on `seed` alone: give every step its own.
     ///
     /// # Errors
     /// The batch was made for another kind of model, or libtorch refused.
@@ -243,7 +243,7 @@ impl IcdModel {
         truth: &LabelTargets,
         scale: f64,
         seed: u64,
-    ) -> Result<f64, NnError> {
+    ) -> Result<Tensor, NnError> {
         match (self, batch) {
             (IcdModel::PlmIcd(model), IcdBatch::Segments(batch)) => {
                 model.train_step(batch, truth, scale, seed)

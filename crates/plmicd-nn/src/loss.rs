@@ -1,3 +1,4 @@
+use plmicd_torch::upload;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -209,6 +210,8 @@ impl Reduction {
 #[derive(Debug)]
 pub struct LabelTargets {
     targets: Tensor,
+    /// The same as indices, ascending.
+    labels: Vec<Vec<i64>>,
 }
 
 impl LabelTargets {
@@ -219,10 +222,14 @@ impl LabelTargets {
         device: Device,
     ) -> Result<LabelTargets, NnError> {
         let mut dense = vec![0f32; notes.len() * num_labels];
+        let mut indices = vec![Vec::new(); notes.len()];
         for (note, labels) in notes.iter().enumerate() {
             for &label in labels.as_ref() {
                 match usize::try_from(label) {
-                    Ok(index) if index < num_labels => dense[note * num_labels + index] = 1.0,
+                    Ok(index) if index < num_labels => {
+                        dense[note * num_labels + index] = 1.0;
+                        indices[note].push(i64::from(label));
+                    }
                     _ => {
                         return Err(NnError::Invalid(format!(
                             "note {note} of the batch has label {label}, but the model has {num_labels} labels"
@@ -231,13 +238,28 @@ impl LabelTargets {
                 }
             }
         }
+        for labels in &mut indices {
+            labels.sort_unstable();
+            labels.dedup();
+        }
         let shape = [notes.len() as i64, num_labels as i64];
-        Ok(LabelTargets { targets: Tensor::from_slice(&dense).view(shape).to_device(device) })
+        Ok(LabelTargets { targets: upload(&dense, &shape, device), labels: indices })
     }
 
     /// From a tensor [B,Y] of zeros and ones.
-    pub fn from_dense(targets: &Tensor) -> LabelTargets {
-        LabelTargets { targets: targets.to_kind(Kind::Float) }
+    ///
+    /// # Errors
+    /// It has another number of dimensions.
+    pub fn from_dense(targets: &Tensor) -> Result<LabelTargets, NnError> {
+        let (notes, _) = targets.size2()?;
+        let labels = |note| Vec::<i64>::try_from(targets.get(note).nonzero().flatten(0, -1));
+        let labels = (0..notes).map(labels).collect::<Result<_, _>>()?;
+        Ok(LabelTargets { targets: targets.to_kind(Kind::Float), labels })
+    }
+
+    /// The indices of each note's labels, ascending.
+    pub(crate) fn labels(&self) -> &[Vec<i64>] {
+        &self.labels
     }
 
     /// [B,Y] fp32 of zeros and ones.

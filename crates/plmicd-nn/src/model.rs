@@ -131,15 +131,15 @@ impl PlmIcd {
     }
 
     /// Forward and backward with dropout: adds the gradients of `scale` times the loss to the `.grad` of the
-    /// parameters and returns the loss itself, reduced as the settings say. What is dropped depends on `seed`
-    /// alone: give every step its own.
+    /// parameters and returns the loss itself, reduced as the settings say: a scalar in double precision beside the
+    /// model, for which nothing has waited yet on a GPU. What is dropped depends on `seed` alone: give every step its own.
     pub fn train_step(
         &self,
         batch: &SegmentBatch,
         truth: &LabelTargets,
         scale: f64,
         seed: u64,
-    ) -> Result<f64, NnError> {
+    ) -> Result<Tensor, NnError> {
         if self.config.r_drop > 0.0 {
             return self.train_step_twice(batch, truth, scale, seed);
         }
@@ -156,7 +156,7 @@ impl PlmIcd {
         let loss = self.pass_over(batch, truth.tensor(), scale * self.loss_factor(), seed);
         // The weights are about to change.
         self.encoder.release_low();
-        Ok(f64::try_from(loss?)? * self.loss_factor())
+        Ok(loss?.to_kind(Kind::Double) * self.loss_factor())
     }
 
     /// [`PlmIcd::train_step`] with R-Drop.
@@ -166,7 +166,7 @@ impl PlmIcd {
         truth: &LabelTargets,
         scale: f64,
         seed: u64,
-    ) -> Result<f64, NnError> {
+    ) -> Result<Tensor, NnError> {
         let states = [seed, plmicd_torch::derive_seed(seed, "r-drop", 1)]
             .map(|seed| self.encoder.forward(&batch.ids, &batch.mask, &Dropout::seeded(seed)).flatten(0, 1));
         let detached = states.each_ref().map(Tensor::detach);
@@ -188,7 +188,7 @@ impl PlmIcd {
                 plmicd_torch::backward_with_gradient(states, gradient)?;
             }
         }
-        Ok(f64::try_from(passes.loss)? * self.loss_factor())
+        Ok(passes.loss.to_kind(Kind::Double) * self.loss_factor())
     }
 
     /// The loss [B,Y] of each logit, reduced as in training, as a number.

@@ -1,6 +1,7 @@
 //! From token ids of notes to a batch of segments, exactly as published (facts of the published code: one start
 //! token at the very beginning of a note, one end token at its very end, none per segment).
 
+use plmicd_torch::upload;
 use tch::{Device, Tensor};
 
 use crate::{NnError, Padding};
@@ -117,8 +118,8 @@ impl SegmentBatch {
         }
         let shape = [total as i64, segment_length as i64];
         Ok(SegmentBatch {
-            ids: Tensor::from_slice(&ids).view(shape).to_device(device),
-            mask: Tensor::from_slice(&mask).view(shape).to_device(device),
+            ids: upload(&ids, &shape, device),
+            mask: upload(&mask, &shape, device),
             spans,
             note_of_segment,
             lengths: notes.iter().map(Vec::len).collect(),

@@ -90,7 +90,7 @@ fn a_step_equals_autograd_in_loss_and_every_gradient() {
             let expected = gradients(&model);
             for block in [7, 512] {
                 model.set_label_block(block);
-                let loss = model.train_step(&batch, &truth(), scale, 1).unwrap();
+                let loss = model.train_step(&batch, &truth(), scale, 1).unwrap().double_value(&[]);
                 assert!((loss - scalar(&reference)).abs() < 1e-5, "{case} {block}");
                 for (name, gradient) in gradients(&model) {
                     let off = difference(&gradient, &expected[&name]);
@@ -167,14 +167,14 @@ fn bf16_stays_near_fp32_with_fp32_gradients() {
         let mut model = model(family, pooling, attention, Padding::Mask);
         let batch = model.batch(&notes(), &SPECIALS).unwrap();
         let scores = model.scores(&batch);
-        let loss = model.train_step(&batch, &truth(), 1.0, 1).unwrap();
+        let loss = model.train_step(&batch, &truth(), 1.0, 1).unwrap().double_value(&[]);
         let _ = gradients(&model);
         model.set_precision(Precision::Bf16);
         let low = model.scores(&batch);
         assert_eq!(low.kind(), Kind::Float);
         let off = difference(&low, &scores);
         assert!(off > 0.0 && off < 0.1, "{case} scores: {off:e}");
-        let low_loss = model.train_step(&batch, &truth(), 1.0, 1).unwrap();
+        let low_loss = model.train_step(&batch, &truth(), 1.0, 1).unwrap().double_value(&[]);
         assert!((low_loss - loss).abs() < 0.03 * loss, "{case}: {low_loss} for {loss}");
         assert!(gradients(&model).values().all(|gradient| gradient.kind() == Kind::Float));
     }
@@ -185,10 +185,10 @@ fn the_sliding_window_equals_full_attention_under_its_mask() {
     for padding in [Padding::Attend, Padding::Mask] {
         let mut model = model(ModelType::Longformer, Pooling::Whole, Attention::Laat, padding);
         let batch = model.batch(&notes(), &SPECIALS).unwrap();
-        let loss = model.train_step(&batch, &truth(), 1.0, 1).unwrap();
+        let loss = model.train_step(&batch, &truth(), 1.0, 1).unwrap().double_value(&[]);
         let (windows, ours) = (model.encoder().hidden_states(&batch.ids, &batch.mask), gradients(&model));
         model.set_attention_path(AttentionPath::Reference);
-        let expected = model.train_step(&batch, &truth(), 1.0, 1).unwrap();
+        let expected = model.train_step(&batch, &truth(), 1.0, 1).unwrap().double_value(&[]);
         assert!((loss - expected).abs() < 1e-6);
         let full = model.encoder().hidden_states(&batch.ids, &batch.mask);
         assert_eq!((full.len(), full[0].size()), (3, batch.ids.size().into_iter().chain([16]).collect()));
@@ -240,7 +240,7 @@ fn memory_of_a_pass_does_not_depend_on_the_labels() {
     let reference = model.loss_reference(&batch, &truth, &Dropout::seeded(1));
     reference.backward();
     let expected = gradients(&model);
-    let loss = model.train_step(&batch, &truth, 1.0, 1).unwrap();
+    let loss = model.train_step(&batch, &truth, 1.0, 1).unwrap().double_value(&[]);
     assert!((loss - scalar(&reference)).abs() < 1e-5);
     for (name, gradient) in gradients(&model) {
         let largest = f64::try_from(expected[&name].abs().max()).unwrap();

@@ -94,7 +94,7 @@ fn step(model: &WordModel, seed: u64) -> f64 {
     for parameter in model.parameters() {
         let _ = plmicd_torch::grad_or_zeros(&parameter.tensor).unwrap().zero_();
     }
-    model.train_step(&batch, &truth(), 1.0, seed).unwrap()
+    model.train_step(&batch, &truth(), 1.0, seed).unwrap().double_value(&[])
 }
 
 #[test]

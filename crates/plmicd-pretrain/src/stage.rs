@@ -6,7 +6,7 @@ use std::time::Duration;
 use camino::Utf8Path;
 use plmicd_data::{ExtendedVocabulary, SpecialTokens, Split, TrainingHistory, copy_tokenizer, kind};
 use plmicd_pipeline::{ConfigIssue, InputSpec, Stage, StageContext, StageError};
-use plmicd_train::{Checkpoints, Kept, TrainError, Trainer};
+use plmicd_train::{Checkpoints, Kept, Reading, TrainError, Trainer};
 use tch::Device;
 
 use crate::card::Card;
@@ -102,6 +102,7 @@ impl Stage for Pretrain {
                 identity: identity(config, device, context)?,
             },
             peers,
+            reading: Reading::default(),
         };
         let outcome =
             trainer.run(&mut task, &SequenceSource(&train), &ContextObserver(context)).map_err(|error| {

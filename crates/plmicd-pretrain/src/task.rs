@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use plmicd_nn::{MaskedBatch, MaskedLm};
+use plmicd_torch::upload;
 use plmicd_train::{BatchSource, Cause, Observer, Parameter, Task, TrainError, seed};
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Tensor};
@@ -46,7 +47,7 @@ impl Task for PretrainTask<'_> {
             .collect()
     }
 
-    fn train_step(&mut self, sequences: Self::Batch, scale: f64, seed: u64) -> Result<f64, Cause> {
+    fn train_step(&mut self, sequences: Self::Batch, scale: f64, seed: u64) -> Result<Tensor, Cause> {
         let mut random = seed::generator(seed, "masking", &[]);
         let batch = masked_batch(sequences, self.pad, self.model.device(), |_, sequence| {
             self.masking.hide(sequence, &mut random)
@@ -94,9 +95,9 @@ pub(crate) fn masked_batch(
     }
     let shape = [rows as i64, width as i64];
     MaskedBatch {
-        ids: Tensor::from_slice(&ids).view(shape).to_device(device),
-        mask: Tensor::from_slice(&mask).view(shape).to_device(device),
-        positions: Tensor::from_slice(&positions).to_device(device),
-        targets: Tensor::from_slice(&targets).to_device(device),
+        ids: upload(&ids, &shape, device),
+        mask: upload(&mask, &shape, device),
+        positions: upload(&positions, &[-1], device),
+        targets: upload(&targets, &[-1], device),
     }
 }

@@ -159,10 +159,12 @@ char *plmicd_group_join(plmicd_store *store, const char *prefix, int32_t rank, i
   });
 }
 
-// Leaves the group. `abort` also ends what NCCL may still be waiting for.
-void plmicd_group_leave(plmicd_group *group, int32_t abort) {
-  if (group->nccl != nullptr && abort != 0) Nccl::get()->comm_abort(group->nccl);
-  delete group;
+void plmicd_group_leave(plmicd_group *group) { delete group; }
+
+// Ends what the GPU may still be waiting for: whatever is queued after it would wait too.
+void plmicd_group_abort(plmicd_group *group) {
+  if (group->nccl != nullptr) Nccl::get()->comm_abort(group->nccl);
+  group->nccl = nullptr;
 }
 
 char *plmicd_group_all_reduce(plmicd_group *group, tensor x) {

@@ -2,7 +2,7 @@
 //
 // On the CPU: plain loops. Elementwise work gives the same bytes for any number of threads; sums run
 // over chunks of fixed size whose partial sums are added in order, so they do too.
-// Elsewhere: the same formulas as ATen operations.
+// Elsewhere: libtorch's fused kernel, and nothing that waits for the device.
 #include "shim.h"
 #include "simd.h"
 
@@ -11,12 +11,15 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/ops/_fused_adamw.h>
 #include <c10/core/GradMode.h>
 
 namespace {
 
 constexpr int64_t kGrain = 1 << 15;
 constexpr int64_t kSumChunk = 1 << 16;
+// Elements whose squares a GPU holds at a time.
+constexpr int64_t kSquares = 1 << 24;
 
 struct Constants {
   double shrink_before;  // decoupled decay of PyTorch: before the step
@@ -82,13 +85,21 @@ void adamw_cpu(T *p, const T *g, T *m, T *v, int64_t n, const plmicd_adamw_step 
   });
 }
 
-void adamw_aten(at::Tensor &p, const at::Tensor &g, at::Tensor &m, at::Tensor &v, const plmicd_adamw_step &s) {
-  const Constants c = constants(s);
-  m.mul_(s.beta1).add_(g, 1.0 - s.beta1);
-  v.mul_(s.beta2).addcmul_(g, g, 1.0 - s.beta2);
-  if (c.shrink_before != 1.0) p.mul_(c.shrink_before);
-  p.addcdiv_(m, v.sqrt().div_(c.root_scale).add_(s.epsilon), -c.step_size);
-  if (c.shrink_after != 1.0) p.mul_(c.shrink_after);
+// libtorch's kernel for PyTorch's AdamW. Transformers' step is the same one with an epsilon that grows with the
+// correction, lr sqrt(c2) / c1 m / (sqrt(v) + eps) = lr / c1 m / (sqrt(v) / sqrt(c2) + eps / sqrt(c2)), and a decay after it.
+void adamw_fused(const at::Tensor &p, const at::Tensor &g, const at::Tensor &m, const at::Tensor &v,
+                 const at::Tensor &gate, const plmicd_adamw_step &s) {
+  const at::Tensor refused = gate.isfinite().logical_not();
+  const at::Tensor number = at::full({}, static_cast<double>(s.step), p.options().dtype(at::kFloat));
+  const bool is_torch = s.variant == 0;
+  const double correction2 = 1.0 - std::pow(s.beta2, static_cast<double>(s.step));
+  at::_fused_adamw_({p}, {g}, {m}, {v}, {}, {number}, s.learning_rate, s.beta1, s.beta2,
+                    is_torch ? s.weight_decay : 0.0, is_torch ? s.epsilon : s.epsilon / std::sqrt(correction2),
+                    /*amsgrad=*/false, /*maximize=*/false, /*grad_scale=*/std::nullopt, refused.to(at::kFloat));
+  if (!is_torch && s.weight_decay != 0.0) {
+    const at::Tensor shrink = at::full({}, 1.0 - s.learning_rate * s.weight_decay, gate.options());
+    p.mul_(at::where(refused, at::ones_like(shrink), shrink));
+  }
 }
 
 template <typename T>
@@ -122,11 +133,14 @@ double sum_squares_cpu(const T *x, int64_t n) {
 
 extern "C" {
 
-char *plmicd_adamw(tensor p, tensor g, tensor m, tensor v, const plmicd_adamw_step *step) {
+// Does nothing where the scalar `gate` is not finite.
+char *plmicd_adamw(tensor p, tensor g, tensor m, tensor v, tensor gate, const plmicd_adamw_step *step) {
   return guarded([&] {
     c10::NoGradGuard no_grad;
     if (!p->is_cpu()) {
-      adamw_aten(*p, *g, *m, *v, *step);
+      adamw_fused(*p, *g, *m, *v, *gate, *step);
+    } else if (!std::isfinite(gate->item<double>())) {
+      return;
     } else if (p->scalar_type() == at::kFloat) {
       adamw_cpu(p->mutable_data_ptr<float>(), g->const_data_ptr<float>(), m->mutable_data_ptr<float>(),
                 v->mutable_data_ptr<float>(), p->numel(), *step);
@@ -137,16 +151,28 @@ char *plmicd_adamw(tensor p, tensor g, tensor m, tensor v, const plmicd_adamw_st
   });
 }
 
-char *plmicd_sum_squares(tensor x, double *out) {
+// What a GPU does, on any device: to be tested where there is none.
+char *plmicd_adamw_fused(tensor p, tensor g, tensor m, tensor v, tensor gate, const plmicd_adamw_step *step) {
   return guarded([&] {
     c10::NoGradGuard no_grad;
+    adamw_fused(*p, *g, *m, *v, *gate, *step);
+  });
+}
+
+// A scalar in double precision on the tensor's device.
+char *plmicd_sum_squares(tensor x, tensor *out) {
+  return guarded([&] {
+    c10::NoGradGuard no_grad;
+    at::Tensor sum;
     if (!x->is_cpu()) {
-      *out = x->to(at::kDouble).square().sum().item<double>();
+      sum = at::zeros({}, x->options().dtype(at::kDouble));
+      for (const at::Tensor &part : x->flatten().split(kSquares)) sum += part.to(at::kDouble).square().sum();
     } else if (x->scalar_type() == at::kFloat) {
-      *out = sum_squares_cpu(x->const_data_ptr<float>(), x->numel());
+      sum = at::scalar_tensor(sum_squares_cpu(x->const_data_ptr<float>(), x->numel()), at::kDouble);
     } else {
-      *out = sum_squares_cpu(x->const_data_ptr<double>(), x->numel());
+      sum = at::scalar_tensor(sum_squares_cpu(x->const_data_ptr<double>(), x->numel()), at::kDouble);
     }
+    *out = new at::Tensor(sum);
   });
 }
 }

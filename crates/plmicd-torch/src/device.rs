@@ -1,7 +1,19 @@
-use tch::Device;
+use tch::kind::Element;
+use tch::{Device, Tensor};
 
 use crate::TorchError;
 use crate::cuda;
+
+/// A tensor of `values` on `device`. On its way to a GPU it lies in pinned memory and is copied when the GPU comes to it:
+/// nobody waits.
+pub fn upload<T: Element>(values: &[T], shape: &[i64], device: Device) -> Tensor {
+    let tensor = Tensor::from_slice(values).view(shape);
+    let (non_blocking, copy) = (true, false);
+    match device {
+        Device::Cuda(_) => tensor.pin_memory(device).to_device_(device, tensor.kind(), non_blocking, copy),
+        _ => tensor.to_device(device),
+    }
+}
 
 /// The device a setting names: `auto` (the first GPU where there is one, else the CPU), `cpu`, `cuda` or `cuda:N`.
 /// Loads CUDA where that may be needed.

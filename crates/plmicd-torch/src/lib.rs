@@ -17,7 +17,7 @@ mod product;
 mod random;
 mod system;
 
-pub use device::{resolve_device, resolve_device_of};
+pub use device::{resolve_device, resolve_device_of, upload};
 pub use error::TorchError;
 pub use flat::{FlatEntry, FlatParameters};
 pub use grad::{backward_with_gradient, grad_or_zeros, set_grad};

@@ -60,6 +60,10 @@ fn adamw_of_pytorch() {
     follow_trace("torch_adamw", AdamWVariant::Torch);
 }
 
+fn norm(norm: Result<Tensor, plmicd_torch::TorchError>) -> f64 {
+    norm.unwrap().double_value(&[])
+}
+
 fn settings() -> AdamW {
     AdamW {
         variant: AdamWVariant::Torch,
@@ -85,7 +89,7 @@ fn the_same_bytes_for_any_number_of_threads() {
         for step in 1..4 {
             settings().step(&values, &grads, &first, &second, step).unwrap();
         }
-        (Vec::<f32>::try_from(values).unwrap(), grad_norm(&grads).unwrap().to_bits())
+        (Vec::<f32>::try_from(values).unwrap(), norm(grad_norm(&grads)).to_bits())
     };
     let (one, four) = (run(1), run(4));
     set_intra_op_threads(before);
@@ -108,12 +112,31 @@ fn single_precision_follows_the_formula() {
 #[test]
 fn clipping_scales_to_the_norm_and_leaves_small_gradients() {
     let grads = Tensor::from_slice(&[3.0f32, 4.0]);
-    assert_eq!(clip_grad_norm(&grads, 10.0).unwrap(), 5.0);
+    assert_eq!(norm(clip_grad_norm(&grads, 10.0)), 5.0);
     assert_eq!(Vec::<f32>::try_from(&grads).unwrap(), [3.0, 4.0]);
-    assert_eq!(clip_grad_norm(&grads, 1.0).unwrap(), 5.0);
-    assert!((grad_norm(&grads).unwrap() - 1.0).abs() < 1e-6);
-    let broken = Tensor::from_slice(&[f32::NAN, 1.0]);
-    assert!(clip_grad_norm(&broken, 1.0).unwrap().is_nan());
+    assert_eq!(norm(clip_grad_norm(&grads, 1.0)), 5.0);
+    assert!((norm(grad_norm(&grads)) - 1.0).abs() < 1e-6);
+    for wrong in [f32::NAN, f32::INFINITY] {
+        let broken = Tensor::from_slice(&[wrong, 1.0]);
+        assert!(!norm(clip_grad_norm(&broken, 1.0)).is_finite());
+        assert_eq!(broken.double_value(&[1]), 1.0);
+    }
+}
+
+#[test]
+fn a_step_without_a_finite_gate_changes_nothing() {
+    let tensors =
+        [[1.0f32, 2.0], [0.5, 0.25], [0.1, 0.1], [0.2, 0.2]].map(|values| Tensor::from_slice(&values));
+    let before = tensors.each_ref().map(Tensor::copy);
+    let step = |gate: f64| {
+        let [values, grads, first, second] = &tensors;
+        settings().step_if_finite(&Tensor::from(gate), values, grads, first, second, 1).unwrap();
+    };
+    step(f64::NAN);
+    step(f64::INFINITY);
+    assert!(tensors == before);
+    step(3.0);
+    assert!(tensors[0] != before[0] && tensors[2] != before[2] && tensors[3] != before[3]);
 }
 
 #[test]

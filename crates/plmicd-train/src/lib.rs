@@ -31,4 +31,4 @@ pub use progress::{BestEpoch, DevRecord, EpochRecord, Progress, StepHistory, Ste
 pub use sampler::Sampler;
 pub use schedule::LrSchedule;
 pub use task::{BatchSource, EvaluationSigns, NamedTensor, Parameter, Task};
-pub use trainer::{Checkpoints, Outcome, Trainer};
+pub use trainer::{Checkpoints, Outcome, Reading, Trainer};

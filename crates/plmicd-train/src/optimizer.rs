@@ -79,16 +79,16 @@ impl Optimizer {
         self.flat.zero_grad();
     }
 
-    /// Clips the gradient where that is asked for; its global norm before.
-    pub(crate) fn clip(&self) -> Result<f64, TorchError> {
+    /// Clips the gradient where that is asked for; its global norm before, a scalar beside it.
+    pub(crate) fn clip(&self) -> Result<Tensor, TorchError> {
         match self.config.max_grad_norm {
             0.0 => plmicd_torch::grad_norm(self.flat.grads()),
             max_norm => plmicd_torch::clip_grad_norm(self.flat.grads(), max_norm),
         }
     }
 
-    /// Update number `number` (from 1) at `factor` of the peak learning rates.
-    pub(crate) fn step(&self, factor: f64, number: u64) -> Result<(), TorchError> {
+    /// Update number `number` (from 1) at `factor` of the peak learning rates; none where the scalar `gate` is not finite.
+    pub(crate) fn step(&self, factor: f64, number: u64, gate: &Tensor) -> Result<(), TorchError> {
         let config = &self.config;
         for group in &self.groups {
             let peak = match config.head_learning_rate {
@@ -110,7 +110,7 @@ impl Optimizer {
                 buffer.narrow(0, group.range.start, group.range.end - group.range.start).detach()
             };
             let (values, grads) = (part(self.flat.values()), part(self.flat.grads()));
-            rule.step(&values, &grads, &part(&self.moment1), &part(&self.moment2), number)?;
+            rule.step_if_finite(gate, &values, &grads, &part(&self.moment1), &part(&self.moment2), number)?;
         }
         Ok(())
     }

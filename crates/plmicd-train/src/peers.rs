@@ -84,18 +84,16 @@ impl Peers {
         self.place.rank == 0
     }
 
-    /// Sums a gradient over all processes, in place, and with it the loss and whether anybody wants to stop.
-    pub(crate) fn sum(
-        &self,
-        gradient: &Tensor,
-        loss: f64,
-        wants_stop: bool,
-    ) -> Result<(f64, bool), TrainError> {
+    /// Sums a gradient and a loss over all processes, in place; whether anybody wants to stop.
+    pub(crate) fn sum(&self, gradient: &Tensor, loss: &Tensor, wants_stop: bool) -> Result<bool, TrainError> {
         let lost = |source| self.lost(source);
+        // First, and between the CPUs: where a process has gone this fails, before a GPU is given a sum that would wait
+        // for it without end.
+        let stops = Tensor::from_slice(&[i64::from(wants_stop)]);
+        self.group.all_reduce(&stops).map_err(lost)?;
         self.group.all_reduce(gradient).map_err(lost)?;
-        let few = Tensor::from_slice(&[loss, f64::from(u8::from(wants_stop))]);
-        self.group.all_reduce(&few).map_err(lost)?;
-        Ok((few.double_value(&[0]), few.double_value(&[1]) > 0.0))
+        self.group.all_reduce(loss).map_err(lost)?;
+        Ok(stops.int64_value(&[0]) > 0)
     }
 
     /// Gives everybody the first process's tensor, in place.
@@ -140,6 +138,7 @@ impl Peers {
 
     fn lost(&self, source: TorchError) -> TrainError {
         self.place.is_broken.set(true);
+        self.group.abort();
         TrainError::Peers(format!("{source} (this is process {} of {})", self.place.rank, self.place.size))
     }
 }

@@ -1,6 +1,7 @@
 //! Batches prepared ahead of the model, in order, on another thread.
 
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::{Duration, Instant};
 
 use crate::error::{Cause, TrainError};
 use crate::task::BatchSource;
@@ -9,14 +10,24 @@ use crate::task::BatchSource;
 const AHEAD: usize = 4;
 
 /// The consuming end.
-pub(crate) struct Batches<B>(Receiver<Result<B, Cause>>);
+pub(crate) struct Batches<B> {
+    receive: Receiver<Result<B, Cause>>,
+    waited: Duration,
+}
 
 impl<B> Batches<B> {
     /// The next batch. The caller asks for no more than were planned.
     pub(crate) fn next(&mut self) -> Result<B, TrainError> {
-        let batch =
-            self.0.recv().map_err(|_| TrainError::task("preparing a batch", "the batches ran out"))?;
+        let start = Instant::now();
+        let batch = self.receive.recv();
+        self.waited += start.elapsed();
+        let batch = batch.map_err(|_| TrainError::task("preparing a batch", "the batches ran out"))?;
         batch.map_err(|source| TrainError::task("preparing a batch", source))
+    }
+
+    /// How long the model has waited for batches.
+    pub(crate) fn waited(&self) -> Duration {
+        self.waited
     }
 }
 
@@ -37,7 +48,7 @@ pub(crate) fn with_batches<'p, S: BatchSource, R>(
             }
         });
         // Dropped here, inside the scope, so that a sender that waits is freed before it is joined.
-        let mut batches = Batches(receive);
+        let mut batches = Batches { receive, waited: Duration::ZERO };
         body(&mut batches)
     })
 }

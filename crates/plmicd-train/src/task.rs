@@ -69,9 +69,10 @@ pub trait Task {
     }
 
     /// Forward and backward: **adds** the gradient of `scale` times the batch's mean loss to the parameters'
-    /// gradients, and gives that mean loss, unscaled. Whatever is random follows from `seed`, which is another one
-    /// for every micro-batch, and the same one when the run is resumed.
-    fn train_step(&mut self, batch: Self::Batch, scale: f64, seed: u64) -> Result<f64, Cause>;
+    /// gradients, and gives that mean loss, unscaled: a scalar in double precision beside the parameters, so that on a GPU
+    /// nobody has to wait for it. Whatever is random follows from `seed`, which is another one for every micro-batch,
+    /// and the same one when the run is resumed.
+    fn train_step(&mut self, batch: Self::Batch, scale: f64, seed: u64) -> Result<Tensor, Cause>;
 
     /// Figures on held-out data, none of them NaN; higher is better for the one that decides the best epoch.
     /// Long evaluations ask the observer and give [`TrainError::Interrupted`]; they are run again on resume.

@@ -1,28 +1,30 @@
 //! The training loop.
 
+mod update;
+
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
+use tch::Device;
 
 use crate::checkpoint::{CheckpointError, CheckpointStore, Kept, Restored};
 use crate::config::TrainerConfig;
 use crate::error::{Divergence, Fault, TrainError};
 use crate::guard::{self, Guard};
-use crate::observer::{Observer, StepReport};
+use crate::observer::Observer;
 use crate::optimizer::Optimizer;
 use crate::peers::Peers;
 use crate::prefetch::{Batches, with_batches};
-use crate::progress::{BestEpoch, DevRecord, EpochRecord, Progress, StepHistory, StepRecord};
+use crate::progress::{BestEpoch, DevRecord, EpochRecord, Progress, StepHistory};
 use crate::sampler::Sampler;
 use crate::schedule::LrSchedule;
-use crate::seed;
 use crate::share::{self, Update};
 use crate::state::{Buffers, Snapshot};
 use crate::task::{BatchSource, Task};
+use update::Unread;
 
 /// Where and how often a run saves its state.
 #[derive(Clone, Debug)]
@@ -50,6 +52,18 @@ pub struct Trainer {
     pub checkpoints: Checkpoints,
     /// The other processes that train with this one. Each has a task and examples of its own, the same.
     pub peers: Option<Rc<Peers>>,
+    /// When the figures of an update are looked at. It decides nothing but when a breakdown is noticed.
+    pub reading: Reading,
+}
+
+/// When loss and gradient norm of an update are looked at: whoever does so waits for all that the device has to do before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reading {
+    /// At once on the CPU, late on a GPU.
+    #[default]
+    ByDevice,
+    /// When the gradient of the next update is queued, so that a GPU always has work.
+    Late,
 }
 
 /// A finished run. The task's parameters hold the best epoch's weights.
@@ -81,11 +95,14 @@ impl Trainer {
             if !run.progress.evaluating {
                 run.train_epoch(task, source)?;
                 run.progress.evaluating = true;
-                run.save_if_due();
+                if run.is_save_due() {
+                    run.save_if_sound();
+                }
             }
             run.evaluate(task)?;
             run.save_if_sound();
         }
+        run.tell_times();
         Ok(run.finish())
     }
 }
@@ -114,8 +131,12 @@ struct Run<'a> {
     /// The first process's alone.
     store: Option<CheckpointStore>,
     peers: Option<Rc<Peers>>,
-    /// Somebody was asked to stop: all do after this update.
-    stopping: bool,
+    /// The last update, while its figures are not known. Never part of a checkpoint: they are read before.
+    unread: Option<Unread>,
+    reads_late: bool,
+    /// In this process: time of the epochs without the evaluations at their ends, and what of it the model waited for input.
+    trained_for: Duration,
+    waited_for_input: Duration,
     every: Duration,
     saved_at: Instant,
 }
@@ -142,6 +163,10 @@ impl<'a> Run<'a> {
             ))
         })?;
         let optimizer = Optimizer::new(task.parameters(), &config.optimizer)?;
+        let reads_late = match trainer.reading {
+            Reading::ByDevice => optimizer.gradients().device() != Device::Cpu,
+            Reading::Late => true,
+        };
         let buffers = Buffers::new(task.buffers());
         let identity = identity(trainer, source, &optimizer, &buffers);
         let is_first = trainer.peers.as_ref().is_none_or(|peers| peers.is_first());
@@ -168,7 +193,10 @@ impl<'a> Run<'a> {
             best: None,
             store,
             peers: trainer.peers.clone(),
-            stopping: false,
+            unread: None,
+            reads_late,
+            trained_for: Duration::ZERO,
+            waited_for_input: Duration::ZERO,
             every: trainer.checkpoints.every,
             saved_at: Instant::now(),
         };
@@ -261,108 +289,68 @@ impl<'a> Run<'a> {
         let place = self.peers.as_ref().map_or((0, 1), |peers| (peers.rank(), peers.size()));
         let updates = share::updates(&self.sampler, self.config, &plan, self.progress.batch, place);
         let pieces = updates.iter().flat_map(|update| &update.pieces);
+        let start = Instant::now();
         with_batches(source, pieces.map(|piece| piece.examples.as_slice()), |batches| {
-            for update in &updates {
-                if self.progress.step >= self.total_steps {
-                    break;
-                }
-                self.evaluate_midway_if_due(task)?;
-                self.update(task, source, update, &plan, batches)?;
-                self.save_if_due();
-            }
-            Ok(())
+            let trained = self.train_updates(task, source, &updates, batches);
+            self.trained_for += start.elapsed();
+            self.waited_for_input += batches.waited();
+            trained
         })
     }
 
-    /// One update: the gradient of `accumulation` micro-batches as if they were one batch, then AdamW. With several
-    /// processes, of this one's part of them, summed over all.
-    ///
-    /// Everything in `self` that a checkpoint holds changes only after the last micro-batch, so an interrupt
-    /// between two of them saves the state before this update.
-    fn update<S, T>(
+    fn train_updates<S, T>(
         &mut self,
         task: &mut T,
         source: &S,
-        update: &Update,
-        plan: &[Vec<usize>],
+        updates: &[Update],
         batches: &mut Batches<T::Batch>,
     ) -> Result<(), TrainError>
     where
         S: BatchSource,
         T: Task<Batch = S::Batch>,
     {
-        let examples = update.examples;
-        self.optimizer.zero_grad();
-        let buffers = self.buffers.copy();
-        let mut loss = 0.0;
-        for piece in &update.pieces {
-            self.stop_if_asked(&buffers)?;
-            let batch = batches.next()?;
-            let mut place = vec![u64::from(self.progress.epoch)];
-            place.extend(&piece.place);
-            let seed = seed::derive(self.config.seed, "dropout", &place);
-            let mean = task.train_step(batch, piece.weight, seed).map_err(|source| {
-                TrainError::task(format!("training step {}", self.progress.step + 1), source)
-            })?;
-            loss += mean * piece.share;
+        for update in updates {
+            if self.progress.step >= self.total_steps {
+                break;
+            }
+            if self.is_midway_due() {
+                self.read(task, source)?;
+                self.evaluate_midway(task)?;
+            }
+            self.update(task, source, update, batches)?;
+            if self.is_save_due() {
+                self.read(task, source)?;
+                self.save_if_sound();
+            }
         }
-        if let Some(peers) = self.peers.clone() {
-            let summed = peers.sum(self.optimizer.gradients(), loss, self.observer.interrupted());
-            // Where a process has gone, weights and moments are still those after the last update.
-            (loss, self.stopping) = summed.inspect_err(|_| {
-                self.buffers.put_back(&buffers);
-                self.save();
-            })?;
-        }
-        let torch = |source| TrainError::task("updating the weights", source);
-        let gradient_norm = self.optimizer.clip().map_err(torch)?;
-        let fault = match loss.is_finite() && gradient_norm.is_finite() {
-            true => self.guard.update(loss, gradient_norm),
-            false => Some(Fault::NonFinite),
-        };
-        if let Some(fault) = fault {
-            let first = source.batch(&plan[update.range.start]).ok();
-            let largest_logit = first.and_then(|batch| task.largest_logit(&batch));
-            return Err(self.diverged(fault, loss, gradient_norm, largest_logit));
-        }
-        let factor = self.schedule.factor(self.progress.step);
-        self.optimizer.step(factor, self.progress.step + 1).map_err(torch)?;
-
-        self.progress.step += 1;
-        self.progress.batch = update.range.end;
-        self.progress.loss_sum += loss * examples as f64;
-        self.progress.examples += examples as u64;
-        let learning_rate = self.config.optimizer.learning_rate * factor;
-        let record = StepRecord { step: self.progress.step, loss, learning_rate, gradient_norm };
-        self.history.push(record);
-        let per_epoch = self.sampler.num_examples() as u64;
-        self.observer.step(&StepReport {
-            record,
-            total_steps: self.total_steps,
-            epoch: self.progress.epoch + 1,
-            examples: u64::from(self.progress.epoch) * per_epoch + self.progress.examples,
-            total_examples: u64::from(self.config.epochs) * per_epoch,
-        });
-        match self.stopping {
-            true => self.stop(),
-            false => Ok(()),
-        }
+        self.read(task, source)
     }
 
+    /// Whether input was prepared fast enough.
+    fn tell_times(&self) {
+        let (trained, waited) = (self.trained_for.as_secs_f64(), self.waited_for_input.as_secs_f64());
+        if trained == 0.0 {
+            return;
+        }
+        self.observer.note(&format!(
+            "waited {waited:.1} s for input in {trained:.1} s of training ({:.1} %)",
+            100.0 * waited / trained
+        ));
+    }
+
+    /// What broke down at an update and a micro-batch, both from 1.
     fn diverged(
         &self,
         fault: Fault,
-        loss: f64,
-        gradient_norm: f64,
+        (step, batch): (u64, usize),
+        (loss, gradient_norm): (f64, f64),
         largest_logit: Option<f64>,
     ) -> TrainError {
-        let in_evaluation = matches!(fault, Fault::ScoresEqual | Fault::Forgotten { .. });
-        let next = u64::from(!in_evaluation);
         TrainError::Diverged(Box::new(Divergence {
             fault,
-            step: self.progress.step + next,
+            step,
             epoch: self.progress.epoch + 1,
-            batch: self.progress.batch + next as usize,
+            batch,
             loss,
             gradient_norm,
             largest_weight: self.optimizer.largest_weight(),
@@ -377,8 +365,8 @@ impl<'a> Run<'a> {
         let Some(signs) = task.evaluation_signs() else { return Ok(()) };
         if let Some(fault) = guard::judge(&signs, dev, &self.progress) {
             let last = self.history.records().last();
-            let (loss, norm) = last.map_or((0.0, 0.0), |last| (last.loss, last.gradient_norm));
-            return Err(self.diverged(fault, loss, norm, None));
+            let figures = last.map_or((0.0, 0.0), |last| (last.loss, last.gradient_norm));
+            return Err(self.diverged(fault, (self.progress.step, self.progress.batch), figures, None));
         }
         if self.progress.epoch + 1 >= SLOW_START && guard::is_uninformed(&signs, dev) {
             self.observer.warn(&format!(
@@ -391,17 +379,18 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Evaluates inside an epoch. Whether that is due follows from what a checkpoint holds, so a run that was
+    /// Whether an evaluation inside the epoch is due. It follows from what a checkpoint holds, so a run that was
     /// stopped meanwhile does it on resuming.
-    fn evaluate_midway_if_due<T: Task>(&mut self, task: &mut T) -> Result<(), TrainError> {
+    fn is_midway_due(&self) -> bool {
         let step = self.progress.step;
         let is_due = self.config.evaluate_every.is_some_and(|every| step.is_multiple_of(every));
         let is_done = self.progress.midway.last().is_some_and(|last| last.step == step);
         // At the ends of epochs their own evaluation tells.
-        if self.progress.batch == 0 || !is_due || is_done {
-            return Ok(());
-        }
-        let record = DevRecord { step, dev: self.evaluation(task)? };
+        self.progress.batch > 0 && is_due && !is_done
+    }
+
+    fn evaluate_midway<T: Task>(&mut self, task: &mut T) -> Result<(), TrainError> {
+        let record = DevRecord { step: self.progress.step, dev: self.evaluation(task)? };
         self.observer.midway(&record);
         self.progress.midway.push(record);
         Ok(())
@@ -468,14 +457,9 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// In the middle of an update; `buffers` are those before it. Alone, a process stops before any micro-batch; several
-    /// stop together, after an update.
-    fn stop_if_asked(&mut self, buffers: &[Tensor]) -> Result<(), TrainError> {
-        if self.peers.is_some() || !self.observer.interrupted() {
-            return Ok(());
-        }
-        self.buffers.put_back(buffers);
-        self.stop()
+    /// In the middle of an update. Alone, a process stops before any micro-batch; several stop together, after an update.
+    fn is_asked_to_stop(&self) -> bool {
+        self.peers.is_none() && self.observer.interrupted()
     }
 
     /// Saves the state and stops.
@@ -484,10 +468,8 @@ impl<'a> Run<'a> {
         Err(TrainError::Interrupted)
     }
 
-    fn save_if_due(&mut self) {
-        if self.saved_at.elapsed() >= self.every {
-            self.save_if_sound();
-        }
+    fn is_save_due(&self) -> bool {
+        self.saved_at.elapsed() >= self.every
     }
 
     /// Saves a checkpoint, unless the last losses say that it would not be a good one to go back to.

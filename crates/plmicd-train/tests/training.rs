@@ -2,7 +2,9 @@
 
 mod toy;
 
-use plmicd_train::{AccumulationRule, Fault, Order, Schedule, TrainError, TrainerConfig, Unobserved};
+use plmicd_train::{
+    AccumulationRule, Fault, Order, Reading, Schedule, TrainError, TrainerConfig, Unobserved,
+};
 use toy::{Points, Toy, alone, config, train, trainer};
 
 fn values(toy: &Toy) -> Vec<f32> {
@@ -127,6 +129,29 @@ fn divergence_is_located_and_the_last_checkpoint_kept() {
             && place.largest_weight.value.is_finite()
     );
     assert!(error.to_string().contains("step 7 (epoch 2, batch 7)"), "{error}");
+}
+
+/// As on a GPU: the update after the one that went wrong is half made when that is noticed.
+#[test]
+fn divergence_noticed_late_is_located_just_the_same() {
+    let _alone = alone();
+    let diverge = |reading: Reading| {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut trainer = trainer(camino::Utf8Path::from_path(dir.path()).expect("UTF-8"), config());
+        trainer.reading = reading;
+        let mut toy = Toy::new(0.0);
+        toy.poison = Some(16);
+        let error = trainer.run(&mut toy, &Points::new(75), &Unobserved).expect_err("the loss is NaN");
+        let TrainError::Diverged(place) = error else { panic!("{error}") };
+        (place.to_string(), toy.bytes())
+    };
+    let (at_once, late) = (diverge(Reading::ByDevice), diverge(Reading::Late));
+    assert!(
+        at_once.0.contains("step 7 (epoch 2, batch 7)") && at_once.0.contains("NaN in body.weight"),
+        "{}",
+        at_once.0
+    );
+    assert_eq!(late, at_once);
 }
 
 #[test]

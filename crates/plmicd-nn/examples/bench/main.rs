@@ -199,10 +199,10 @@ fn train(options: &Options, setting: &mut Setting, peak: &Peak) -> Result<(), Fa
                 flat.zero_grad();
                 let loss = setting.model.train_step(&batch, &truth, 1.0, step)?;
                 let start = Instant::now();
-                plmicd_torch::clip_grad_norm(flat.grads(), 1.0)?;
+                let _ = plmicd_torch::clip_grad_norm(flat.grads(), 1.0)?;
                 rule.step(&flat.values().detach(), flat.grads(), &first, &second, step)?;
                 phases[1] = start.elapsed();
-                Ok(loss)
+                Ok(f64::try_from(loss)?)
             })?;
             let times = setting.model.take_phase_times();
             if best.as_ref().is_none_or(|(shortest, ..)| time < *shortest) {

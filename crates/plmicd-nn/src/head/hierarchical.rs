@@ -1,4 +1,4 @@
-use plmicd_torch::Dropout;
+use plmicd_torch::{Dropout, upload};
 use tch::{Device, Kind, Tensor};
 
 use crate::config::{EncoderConfig, MaskConstant, ModelConfig};
@@ -58,8 +58,7 @@ impl SegmentTransformer {
         // [B,S] of ones where there is a segment of the note.
         let counts: Vec<i64> = notes.iter().map(|&(_, count)| count).collect();
         let places = Tensor::arange(longest, (Kind::Int64, device));
-        let present =
-            places.unsqueeze(0).less_tensor(&Tensor::from_slice(&counts).to_device(device).unsqueeze(1));
+        let present = places.unsqueeze(0).less_tensor(&upload(&counts, &[-1, 1], device));
         let hidden = present.logical_not();
 
         let tokens = batch.mask.sum_dim_intlist(1, false, Kind::Int64).not_equal(0i64).to_kind(Kind::Int64);

@@ -126,9 +126,9 @@ impl MaskedLm {
     }
 
     /// Forward and backward with dropout: adds the gradients of `scale` times the loss to the `.grad` of the
-    /// parameters and returns the loss itself, the mean cross-entropy over the hidden tokens in nats. What is
-    /// dropped depends on `seed` alone: give every step its own.
-    pub fn train_step(&self, batch: &MaskedBatch, scale: f64, seed: u64) -> Result<f64, NnError> {
+    /// parameters and returns the loss itself, the mean cross-entropy over the hidden tokens in nats: a scalar in double
+    /// precision beside the model. What is dropped depends on `seed` alone: give every step its own.
+    pub fn train_step(&self, batch: &MaskedBatch, scale: f64, seed: u64) -> Result<Tensor, NnError> {
         let count = hidden(batch)?;
         let states = self.hidden_states(batch, &Dropout::seeded(seed));
         // The decoder's part of the backward pass runs block by block, so that no block's logits outlive it.
@@ -146,7 +146,7 @@ impl MaskedLm {
             loss += sum.detach();
         }
         backward_with_gradient(&states, &leaf.grad())?;
-        Ok(f64::try_from(loss)? / count as f64)
+        Ok(loss / count as f64)
     }
 
     /// How well the hidden tokens are named, without dropout.

@@ -3,6 +3,7 @@
 //! The words of all notes of a batch stand one note after the other, with room for a convolution's zeros between them,
 //! so that short notes cost no more than they need and no note sees another.
 
+use plmicd_torch::upload;
 use tch::{Device, Tensor};
 
 use crate::segment::Span;
@@ -71,8 +72,8 @@ impl WordBatch {
         let lengths: Vec<usize> = notes.iter().map(|note| note.len()).collect();
         Ok(WordBatch {
             grid: Grid::new(&spans, &lengths, longest, ids.len(), device),
-            ids: Tensor::from_slice(&ids).to_device(device),
-            inside: Tensor::from_slice(&inside).to_device(device),
+            ids: in_a_row(&ids, device),
+            inside: in_a_row(&inside, device),
             notes: spans,
         })
     }
@@ -105,16 +106,19 @@ impl Grid {
             }
         }
         let padded = words.contains(&0.0);
-        let tensor = |values: &[i64]| Tensor::from_slice(values).to_device(device);
         Grid {
             steps: longest as i64,
-            forward: tensor(&forward),
-            backward: tensor(&backward),
-            from_forward: tensor(&from_forward),
-            from_backward: tensor(&from_backward),
-            words: padded.then(|| Tensor::from_slice(&words).view([-1, 1]).to_device(device)),
+            forward: in_a_row(&forward, device),
+            backward: in_a_row(&backward, device),
+            from_forward: in_a_row(&from_forward, device),
+            from_backward: in_a_row(&from_backward, device),
+            words: padded.then(|| upload(&words, &[-1, 1], device)),
         }
     }
+}
+
+fn in_a_row(values: &[i64], device: Device) -> Tensor {
+    upload(values, &[-1], device)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! DR-CAML (Mullenbach et al. 2018, section 2.3): a second convolution reads the codes' descriptions, and the output
 //! vectors of a note's true codes are drawn towards what it makes of them.
 
+use plmicd_torch::upload;
 use tch::{Kind, Tensor};
 
 use crate::parameters::{Init, ParameterStore};
@@ -72,11 +73,11 @@ impl DescriptionEncoder {
         }
         let device = self.embeddings.device();
         let shape = [descriptions.len() as i64, longest as i64];
-        let ids = Tensor::from_slice(&ids).view(shape).to_device(device);
+        let ids = upload(&ids, &shape, device);
         let embedded = Tensor::embedding(&self.embeddings, &ids, self.pad, false, false);
         let mut states_of = self.conv.forward(&embedded.transpose(1, 2)).tanh();
         if self.padding == Padding::Mask {
-            let beyond = Tensor::from_slice(&beyond).view([shape[0], 1, states]).to_device(device);
+            let beyond = upload(&beyond, &[shape[0], 1, states], device);
             // tanh is never below -1.
             states_of = states_of.masked_fill(&beyond, -2.0);
         }
@@ -101,7 +102,7 @@ impl DescriptionEncoder {
             labels.iter().map(|&label| descriptions[label as usize].as_slice()).collect()
         };
         let squares = |labels: &[i64], vectors: &Tensor| {
-            let rows = outputs.index_select(0, &Tensor::from_slice(labels).to_device(outputs.device()));
+            let rows = outputs.index_select(0, &upload(labels, &[-1], outputs.device()));
             (rows - vectors).square()
         };
         let count = notes.len().max(1) as f64;
@@ -134,7 +135,7 @@ impl DescriptionEncoder {
                 let (labels, counts): (Vec<i64>, Vec<f32>) = counts.into_iter().unzip();
                 let per_label =
                     squares(&labels, &self.vectors(&words(&labels))).sum_dim_intlist(1, false, Kind::Float);
-                (per_label * Tensor::from_slice(&counts).to_device(outputs.device())).sum(Kind::Float)
+                (per_label * upload(&counts, &[-1], outputs.device())).sum(Kind::Float)
             }
         };
         Ok(Some(sum * factor))

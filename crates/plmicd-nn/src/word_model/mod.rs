@@ -275,13 +275,13 @@ impl WordModel {
         truth: &LabelTargets,
         scale: f64,
         seed: u64,
-    ) -> Result<f64, NnError> {
+    ) -> Result<Tensor, NnError> {
         let (states, spans) = self.states(batch, &Dropout::seeded(seed));
         let detached = states.detach();
         let loss = self.config.loss;
         let factor = self.config.loss_reduction.factor(self.num_labels());
         let scale_of_mean = scale * factor;
-        let (mut total, grad_states) = match &self.hierarchy {
+        let (mean, grad_states) = match &self.hierarchy {
             None => {
                 let pass = self.head.one_pass(
                     &detached,
@@ -291,24 +291,22 @@ impl WordModel {
                     scale_of_mean,
                     LABEL_BLOCK,
                 )?;
-                (f64::try_from(pass.loss)? * factor, pass.grad_states)
+                (pass.loss, pass.grad_states)
             }
-            Some(hierarchy) => {
-                let (loss, grad) = hierarchy.one_pass(
-                    &self.head,
-                    &detached,
-                    &spans,
-                    truth.tensor(),
-                    loss,
-                    scale_of_mean,
-                    LABEL_BLOCK,
-                )?;
-                (f64::try_from(loss)? * factor, grad)
-            }
+            Some(hierarchy) => hierarchy.one_pass(
+                &self.head,
+                &detached,
+                &spans,
+                truth.tensor(),
+                loss,
+                scale_of_mean,
+                LABEL_BLOCK,
+            )?,
         };
+        let mut total = mean.to_kind(Kind::Double) * factor;
         if let Some(term) = self.description_term(truth)? {
             (&term * scale).backward();
-            total += f64::try_from(term)?;
+            total += term.detach().to_kind(Kind::Double);
         }
         plmicd_torch::backward_with_gradient(&states, &grad_states.view_as(&states))?;
         Ok(total)
@@ -325,10 +323,7 @@ impl WordModel {
         let (Some(encoder), Some(weight)) = (&self.descriptions, self.config.description_weight) else {
             return Ok(None);
         };
-        let truth = truth.tensor();
-        let labels = |note: i64| Vec::<i64>::try_from(truth.get(note).nonzero().flatten(0, -1));
-        let notes: Vec<Vec<i64>> = (0..truth.size()[0]).map(labels).collect::<Result<_, _>>()?;
-        encoder.term(self.head.outputs(), &notes, &self.description_words, weight)
+        encoder.term(self.head.outputs(), truth.labels(), &self.description_words, weight)
     }
 }
 

@@ -54,8 +54,8 @@ impl Group {
         match self.0 {}
     }
 
-    /// Leaves without waiting for anybody.
-    pub fn abort(self) {
+    /// Ends what waits for others.
+    pub fn abort(&self) {
         match self.0 {}
     }
 }

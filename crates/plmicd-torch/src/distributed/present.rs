@@ -52,7 +52,8 @@ unsafe extern "C" {
         interface: *const c_char,
         out: *mut *mut RawGroup,
     ) -> *mut c_char;
-    fn plmicd_group_leave(group: *mut RawGroup, abort: i32);
+    fn plmicd_group_leave(group: *mut RawGroup);
+    fn plmicd_group_abort(group: *mut RawGroup);
     fn plmicd_group_all_reduce(group: *mut RawGroup, tensor: *mut C_tensor) -> *mut c_char;
     fn plmicd_group_broadcast(group: *mut RawGroup, tensor: *mut C_tensor, root: i32) -> *mut c_char;
 }
@@ -173,17 +174,16 @@ impl Group {
         unsafe { ffi::check(plmicd_group_broadcast(self.0, ffi::raw(tensor), small(root)?)) }
     }
 
-    /// Leaves without waiting for what others may never answer.
-    pub fn abort(self) {
-        // SAFETY: made by the shim; `forget` keeps it from being left twice.
-        unsafe { plmicd_group_leave(self.0, 1) };
-        std::mem::forget(self);
+    /// Ends what this process's GPU is still waiting for others to do: they may never do it. Nothing can be summed after it.
+    pub fn abort(&self) {
+        // SAFETY: the group is alive as long as `self`.
+        unsafe { plmicd_group_abort(self.0) };
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
         // SAFETY: made by the shim, left once.
-        unsafe { plmicd_group_leave(self.0, 0) }
+        unsafe { plmicd_group_leave(self.0) }
     }
 }

@@ -9,8 +9,8 @@ use camino::Utf8Path;
 use plmicd_torch::Dropout;
 use plmicd_train::{
     AccumulationRule, BatchSource, Cause, Checkpoints, EpochRecord, EvaluationSigns, Kept, NamedTensor,
-    Observer, OptimizerConfig, Order, Outcome, Parameter, StepReport, Task, TrainError, Trainer,
-    TrainerConfig,
+    Observer, OptimizerConfig, Order, Outcome, Parameter, Reading, StepRecord, StepReport, Task, TrainError,
+    Trainer, TrainerConfig,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -60,8 +60,9 @@ pub struct Toy {
     batches: Tensor,
     dropout: f64,
     held_out: Points,
-    /// Makes the loss NaN at this call of `train_step`, counted from 0.
+    /// Makes the loss NaN at this call of `train_step`, counted from 0, and wherever its seed comes again.
     pub poison: Option<usize>,
+    poisoned: Option<u64>,
     /// From this call of `train_step` on every label is turned round, and the loss a thousandfold.
     pub turned_from: Option<usize>,
     /// The loss depends on no parameter.
@@ -88,6 +89,7 @@ impl Toy {
             dropout,
             held_out: Points::new(40),
             poison: None,
+            poisoned: None,
             turned_from: None,
             cut_off: false,
             blind_from: None,
@@ -147,11 +149,14 @@ impl Task for Toy {
         vec![buffer("running", &self.running), buffer("batches", &self.batches)]
     }
 
-    fn train_step(&mut self, (inputs, truth): Self::Batch, scale: f64, seed: u64) -> Result<f64, Cause> {
+    fn train_step(&mut self, (inputs, truth): Self::Batch, scale: f64, seed: u64) -> Result<Tensor, Cause> {
         let logits = self.logits(&inputs, &Dropout::seeded(seed));
         let mut loss =
             logits.binary_cross_entropy_with_logits::<Tensor>(&truth, None, None, tch::Reduction::Mean);
         if self.poison == Some(self.calls) {
+            self.poisoned = Some(seed);
+        }
+        if self.poisoned == Some(seed) {
             loss *= f64::NAN;
         }
         if self.turned_from.is_some_and(|from| self.calls >= from) {
@@ -172,7 +177,7 @@ impl Task for Toy {
             self.running.shallow_clone().copy_(&(&self.running * 0.9 + mean * 0.1));
             self.batches.shallow_clone().copy_(&(&self.batches + 1));
         });
-        Ok(loss.double_value(&[]))
+        Ok(loss.detach().to_kind(Kind::Double))
     }
 
     fn evaluate(&mut self, observer: &dyn Observer) -> Result<BTreeMap<String, f64>, TrainError> {
@@ -218,6 +223,7 @@ pub struct Watcher {
     pub asked: Cell<usize>,
     pub warnings: RefCell<Vec<String>>,
     pub notes: RefCell<Vec<String>>,
+    pub steps: RefCell<Vec<StepRecord>>,
 }
 
 impl Observer for Watcher {
@@ -226,7 +232,9 @@ impl Observer for Watcher {
         self.after.is_some_and(|after| self.asked.get() > after)
     }
 
-    fn step(&self, _report: &StepReport) {}
+    fn step(&self, report: &StepReport) {
+        self.steps.borrow_mut().push(report.record);
+    }
 
     fn evaluating(&self, _done: u64, _total: u64) {}
 
@@ -270,7 +278,7 @@ pub fn trainer(dir: &Utf8Path, config: TrainerConfig) -> Trainer {
         kept: Kept::default(),
         identity: "toy".to_owned(),
     };
-    Trainer { config, checkpoints, peers: None }
+    Trainer { config, checkpoints, peers: None, reading: Reading::default() }
 }
 
 /// A whole run in a folder of its own.

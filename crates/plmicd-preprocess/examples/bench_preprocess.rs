@@ -1,5 +1,5 @@
 //! Times the stage `preprocess` on tables in MIMIC-III's form beside the same work done plainly on one thread, and shows
-//! its peak memory: `make bench-preprocess`, or `cargo run --release -p plmicd-preprocess --example throughput TABLES
+//! its peak memory: `make bench-preprocess`, or `cargo run --release -p plmicd-preprocess --example bench_preprocess TABLES
 //! [THREADS]`.
 #![allow(clippy::print_stdout)]
 

@@ -1,5 +1,5 @@
 //! Times the stage `tokenize` beside a plain loop over the same library, and shows its peak memory: `make
-//! bench-tokenize`, or `cargo run --release -p plmicd-tokenize --example throughput NOTES TOKENIZER [THREADS]` with
+//! bench-tokenize`, or `cargo run --release -p plmicd-tokenize --example bench_tokenize NOTES TOKENIZER [THREADS]` with
 //! the folders of a `notes` artifact and of a tokenizer.
 #![allow(clippy::print_stdout)]
 
