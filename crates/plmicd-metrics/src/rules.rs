@@ -169,6 +169,8 @@ pub fn micro_f1_of(scored: &Scored<'_>, rule: &Rule) -> f64 {
 pub struct Stability {
     /// Of the threshold of the highest micro F1 among `thresholds`.
     pub threshold: Interval,
+    /// Mean of those thresholds: the bagged choice (Breiman 1996), which moves less with the notes than a single one.
+    pub mean_threshold: f64,
     /// Of micro F1 there.
     pub value: Interval,
 }
@@ -232,6 +234,7 @@ pub fn stability(scored: &Scored<'_>, thresholds: &[f32], resamples: usize, seed
         .collect();
     Some(Stability {
         threshold: interval(choices.iter().map(|choice| choice.0).collect()),
+        mean_threshold: choices.iter().map(|choice| choice.0).sum::<f64>() / choices.len() as f64,
         value: interval(choices.iter().map(|choice| choice.1).collect()),
     })
 }

@@ -244,6 +244,7 @@ fn threshold(thresholds: &Thresholds) -> Option<Figure> {
     }
     let why = match thresholds.objective.as_str() {
         "micro_f1" => "It maximises micro F1 on dev.",
+        "bagged_micro_f1" => "It is the mean of those that maximise micro F1 on samples of the dev notes.",
         "macro_f1" => "It maximises the mean of the codes' F1 on dev.",
         "instance_f1" => "It maximises instance F1 on dev.",
         _ => "It was given.",

@@ -12,6 +12,8 @@ pub enum Objective {
     /// The highest micro F1 on dev, found exactly among all distinct scores.
     #[default]
     MicroF1,
+    /// The mean of the thresholds of the highest micro F1 over `resamples` bootstrap samples of the dev notes.
+    BaggedMicroF1,
     /// The highest mean of the labels' F1 on dev, found exactly.
     MacroF1,
     /// The highest instance F1 on dev (harmonic mean of the notes' mean precision and recall), found exactly.
@@ -25,6 +27,7 @@ impl Objective {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::MicroF1 => "micro_f1",
+            Self::BaggedMicroF1 => "bagged_micro_f1",
             Self::MacroF1 => "macro_f1",
             Self::InstanceF1 => "instance_f1",
             Self::Fixed => "fixed",
@@ -36,7 +39,8 @@ impl Objective {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ThresholdConfig {
-    /// What the one threshold is chosen for: `micro_f1`, `macro_f1` (mean of the labels' F1), `instance_f1` or `fixed`.
+    /// What the one threshold is chosen for: `micro_f1`, `bagged_micro_f1` (its mean over samples of the dev notes),
+    /// `macro_f1` (mean of the labels' F1), `instance_f1` or `fixed`.
     pub objective: Objective,
     /// The threshold itself, from 0 to below 1, with `objective = "fixed"`; not used otherwise.
     pub fixed: f64,
@@ -49,7 +53,7 @@ pub struct ThresholdConfig {
     pub shrinkage: f64,
     /// With `top_k`: codes for every note; unset, the number of the highest dev micro F1, up to 200.
     pub k: Option<u64>,
-    /// Bootstrap samples of the dev notes for the stability of the choice; 0 for none.
+    /// Bootstrap samples of the dev notes for the stability of the choice and for `bagged_micro_f1`; 0 for none.
     pub resamples: u64,
     /// Decides these samples.
     pub seed: u64,
@@ -101,6 +105,11 @@ impl ThresholdConfig {
             "has no effect unless rule = \"top_k\"; set that, or leave it out",
         );
         issue(self.k == Some(0), "k", "expected at least one code a note");
+        issue(
+            self.objective == Objective::BaggedMicroF1 && self.resamples == 0,
+            "resamples",
+            "objective = \"bagged_micro_f1\" needs samples; leave it out for 1000",
+        );
         issue(self.resamples > 100_000, "resamples", "more than 100,000 samples tell nothing more");
         issues
     }

@@ -106,6 +106,7 @@ fn choose(config: &ThresholdConfig, scores: &Scores, truth: &Truth) -> Result<Th
     let scored = Scored::new(&scores.scores, truth).map_err(misfit)?;
     let BestThreshold { threshold, value } = match config.objective {
         Objective::MicroF1 => best_micro_f1(&scored),
+        Objective::BaggedMicroF1 => bagged(config, &scored),
         Objective::MacroF1 => best_macro_f1(&scored),
         Objective::InstanceF1 => rules::best_instance_f1(&scored),
         Objective::Fixed => {
@@ -145,6 +146,24 @@ fn choose(config: &ThresholdConfig, scores: &Scores, truth: &Truth) -> Result<Th
     })
 }
 
+/// The mean of the choices over bootstrap samples; the exact choice where there is nothing to sample.
+fn bagged(config: &ThresholdConfig, scored: &Scored<'_>) -> BestThreshold {
+    let best = best_micro_f1(scored);
+    let candidates = curve_thresholds(scored, best.threshold);
+    match resampled(config, scored, &candidates) {
+        Some(found) => {
+            let threshold = found.mean_threshold as f32;
+            BestThreshold { threshold, value: micro_f1_at(scored, threshold) }
+        }
+        None => best,
+    }
+}
+
+fn resampled(config: &ThresholdConfig, scored: &Scored<'_>, thresholds: &[f32]) -> Option<rules::Stability> {
+    let resamples = usize::try_from(config.resamples).unwrap_or(usize::MAX);
+    rules::stability(scored, thresholds, resamples, config.seed)
+}
+
 fn rule_of(config: &ThresholdConfig, scored: &Scored<'_>, threshold: f32) -> Rule {
     match config.rule {
         DecisionRule::Global => Rule::Global(threshold),
@@ -175,8 +194,7 @@ fn grids(scored: &Scored<'_>) -> BTreeMap<String, GridChoice> {
 }
 
 fn stability(config: &ThresholdConfig, scored: &Scored<'_>, thresholds: &[f32]) -> Option<Stability> {
-    let resamples = usize::try_from(config.resamples).unwrap_or(usize::MAX);
-    let found = rules::stability(scored, thresholds, resamples, config.seed)?;
+    let found = resampled(config, scored, thresholds)?;
     let interval =
         |i: plmicd_metrics::Interval| Interval { low: i.low, high: i.high, standard_error: i.standard_error };
     Some(Stability {

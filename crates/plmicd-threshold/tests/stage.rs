@@ -69,6 +69,54 @@ fn each_objective_gives_its_threshold() {
     assert_eq!((fixed.objective.as_str(), fixed.threshold, fixed.dev_value), ("fixed", 0.65, 0.4));
 }
 
+/// Scores as of a model of middling quality: true pairs higher on average, spread wide.
+fn drawn(seed: u64, notes: usize) -> Vec<(Vec<f32>, Vec<i32>)> {
+    let mut state = seed;
+    let mut uniform = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1u64 << 24) as f32
+    };
+    (0..notes)
+        .map(|_| {
+            let truth: Vec<i32> = (0..20).filter(|_| uniform() < 0.2).collect();
+            let score = |label: i32, a: f32, b: f32| match truth.contains(&label) {
+                true => 0.25 + 0.375 * (a + b),
+                false => 0.375 * (a + b),
+            };
+            let scores = (0..20).map(|label| score(label, uniform(), uniform())).collect();
+            (scores, truth)
+        })
+        .collect()
+}
+
+#[test]
+fn the_bagged_threshold_depends_less_on_which_notes_the_dev_notes_are() {
+    let (_guard, dir) = temp();
+    let spread = |objective| {
+        let chosen: Vec<f64> = (0..40)
+            .map(|seed| {
+                let notes = drawn(seed, 30);
+                let rows: Vec<(&[f32], &[i32])> =
+                    notes.iter().map(|(scores, truth)| (scores.as_slice(), truth.as_slice())).collect();
+                write_scores(&dir, 20, &rows);
+                let config = ThresholdConfig { objective, resamples: 200, ..ThresholdConfig::default() };
+                let found = run(&config, &dir, &dir).unwrap();
+                let stability = found.stability.unwrap().threshold;
+                assert!((stability.low..=stability.high).contains(&found.threshold));
+                assert_eq!(found.dev_value, found.rule_dev_micro_f1);
+                assert!(found.curve.iter().any(|point| point.threshold == found.threshold));
+                found.threshold
+            })
+            .collect();
+        let mean = chosen.iter().sum::<f64>() / chosen.len() as f64;
+        (chosen.iter().map(|threshold| (threshold - mean).powi(2)).sum::<f64>() / chosen.len() as f64).sqrt()
+    };
+    let (best, bagged) = (spread(Objective::MicroF1), spread(Objective::BaggedMicroF1));
+    assert!(bagged < 0.85 * best, "standard deviations: {bagged} bagged, {best} otherwise");
+    let without = ThresholdConfig { objective: Objective::BaggedMicroF1, resamples: 0, ..Default::default() };
+    assert_eq!(Threshold::check(&without, &["scores"])[0].path, "resamples");
+}
+
 #[test]
 fn each_rule_stores_what_it_needs() {
     let (_guard, dir) = temp();
