@@ -35,6 +35,7 @@ mod table;
 pub mod text_form;
 pub mod thresholds;
 pub mod tokens;
+mod train_counts;
 pub mod training;
 
 pub use code::{CodeSystem, IcdCode};
@@ -56,4 +57,5 @@ pub use stats::{CorpusStats, Exclusion, PublishedCount, SplitStats, Summary, Tok
 pub use text_form::TextForm;
 pub use thresholds::{CurvePoint, DecisionRule, GridChoice, Interval, Stability, Thresholds};
 pub use tokens::{ExtendedVocabulary, LabelTokens, SpecialTokens, copy_tokenizer};
+pub use train_counts::train_label_counts;
 pub use training::{DevRecord, EpochRecord, StepRecord, TrainingHistory};

@@ -19,13 +19,14 @@ pub struct Thresholds {
     /// What was maximised on dev: `micro_f1`, `macro_f1` (the mean of the F1 of all labels), `instance_f1`, or `fixed`
     /// for a given threshold.
     pub objective: String,
-    /// The threshold for every label; with rule `per_code`, what those of single labels are drawn towards.
+    /// The threshold for every label; with rule `per_code`, what those of single labels are drawn towards; with
+    /// `unseen_apart`, that of the labels with training notes.
     pub threshold: f64,
     /// Dev value of the objective at that one threshold (micro F1 where it is fixed).
     pub dev_value: f64,
     /// Dev micro F1 of the rule itself.
     pub rule_dev_micro_f1: f64,
-    /// The threshold of each label in label order, with rule `per_code`.
+    /// The threshold of each label in label order, with rules `per_code` and `unseen_apart`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_label: Option<Vec<f64>>,
     /// Labels predicted for every note, with rule `top_k`.
@@ -50,6 +51,8 @@ pub enum DecisionRule {
     Global,
     /// A threshold for each code with enough dev notes, drawn towards the global one.
     PerCode,
+    /// One threshold for the codes that have training notes, another one for those that have none.
+    UnseenApart,
     /// The same number of codes for every note: those of the highest scores.
     TopK,
     /// As many codes as the sum of a note's scores says, rounded: those of the highest scores.
@@ -62,6 +65,7 @@ impl DecisionRule {
         match self {
             Self::Global => "global",
             Self::PerCode => "per_code",
+            Self::UnseenApart => "unseen_apart",
             Self::TopK => "top_k",
             Self::ExpectedCount => "expected_count",
         }
@@ -130,7 +134,9 @@ impl Thresholds {
             return Err(DataError::file(path, message));
         }
         let missing = match found.rule {
-            DecisionRule::PerCode => found.per_label.is_none().then_some("per_label"),
+            DecisionRule::PerCode | DecisionRule::UnseenApart => {
+                found.per_label.is_none().then_some("per_label")
+            }
             DecisionRule::TopK => found.k.is_none().then_some("k"),
             DecisionRule::Global | DecisionRule::ExpectedCount => None,
         };

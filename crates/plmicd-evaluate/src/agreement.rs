@@ -14,24 +14,6 @@ pub(crate) fn check_width(path: &Utf8Path, scores: &Scores, labels: &LabelSpace)
     Err(BadInput::new(path, message).column("scores").into())
 }
 
-/// Two label spaces give the same meaning to every id.
-pub(crate) fn check_labels(
-    path: &Utf8Path,
-    labels: &LabelSpace,
-    other_path: &Utf8Path,
-    other: &LabelSpace,
-) -> Result<(), StageError> {
-    let Some(index) = labels.first_difference(other) else { return Ok(()) };
-    let name = |labels: &LabelSpace| {
-        labels.labels().get(index).map_or_else(
-            || format!("missing (it has {} labels)", labels.len()),
-            |label| format!("`{}` ({})", label.code, label.system.title()),
-        )
-    };
-    let message = format!("label {index} is {}, but in {other_path} it is {}", name(labels), name(other));
-    Err(BadInput::new(path, message).hint("take both from the same notes artifact").into())
-}
-
 /// A rule with a threshold per label has one for each.
 pub(crate) fn check_per_label(
     path: &Utf8Path,

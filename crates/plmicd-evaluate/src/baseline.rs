@@ -2,46 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use plmicd_data::{FrequentCodes, LabelSpace, ShardReader, Split};
+use plmicd_data::FrequentCodes;
 use plmicd_metrics::{LabelCounts, Truth, summary};
-use plmicd_pipeline::{BadInput, Input, StageContext, StageError};
-
-use crate::agreement::check_labels;
-use crate::reading;
-
-/// Train notes that have each label, from the token shards, whose label space must be that of the scores.
-pub(crate) fn train_counts(
-    shards: &Input,
-    scores: &Input,
-    labels: &LabelSpace,
-    context: &StageContext<'_>,
-) -> Result<Vec<u64>, StageError> {
-    let path = shards.file(LabelSpace::FILE);
-    let shard_labels = LabelSpace::read(&path).map_err(reading)?;
-    check_labels(&scores.file(LabelSpace::FILE), labels, &path, &shard_labels)?;
-    let reader = ShardReader::open(&shards.dir, Split::Train).map_err(reading)?;
-    let total = reader.num_notes();
-    let mut counts = vec![0u64; labels.len()];
-    for (done, note) in (0u64..).zip(reader) {
-        if done % 256 == 0 {
-            context.check_interrupt()?;
-            context.progress("counting train labels", done, Some(total), "notes");
-        }
-        let note = note.map_err(reading)?;
-        for label in note.labels {
-            let count = usize::try_from(label).ok().and_then(|label| counts.get_mut(label));
-            *count.ok_or_else(|| {
-                let message = format!(
-                    "note {} has label id {label}, expected ids below {}",
-                    note.note_id,
-                    labels.len()
-                );
-                BadInput::new(&shards.dir, message).column("labels")
-            })? += 1;
-        }
-    }
-    Ok(counts)
-}
 
 /// The codes to predict for every note.
 pub(crate) struct FrequentCodesModel {

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use plmicd_data::{
     DataError, DecisionRule, Evaluation, LabelSpace, NoteOutcomes, Scores, Split, Thresholds, kind,
-    write_per_code,
+    train_label_counts, write_per_code,
 };
 use plmicd_metrics::{Rule, Truth};
 use plmicd_pipeline::{ConfigIssue, InputSpec, Stage, StageContext, StageError};
@@ -63,7 +63,14 @@ fn evaluate(config: &EvaluateConfig, context: &StageContext<'_>) -> Result<(), S
     agreement::check_per_label(&thresholds_path, &thresholds, &labels)?;
     let rule = rule_of(&thresholds);
     let train_counts = match context.optional_input("shards") {
-        Some(shards) => Some(baseline::train_counts(shards, input, &labels, context)?),
+        Some(shards) => {
+            let counted =
+                train_label_counts(&shards.dir, &labels, &input.file(LabelSpace::FILE), |done, total| {
+                    context.progress("counting train labels", done, Some(total), "notes");
+                    !context.interrupted()
+                });
+            Some(counted.map_err(reading)?.ok_or(StageError::Interrupted)?)
+        }
         None => None,
     };
 
@@ -130,7 +137,7 @@ pub fn rule_of(thresholds: &Thresholds) -> Rule {
         DecisionRule::Global => Rule::Global(threshold),
         DecisionRule::ExpectedCount => Rule::ExpectedCount,
         // The file was checked to hold what its rule needs.
-        DecisionRule::PerCode => {
+        DecisionRule::PerCode | DecisionRule::UnseenApart => {
             Rule::PerLabel(thresholds.per_label.iter().flatten().map(|threshold| *threshold as f32).collect())
         }
         DecisionRule::TopK => {

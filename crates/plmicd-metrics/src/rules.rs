@@ -140,6 +140,55 @@ fn best_of_label(positives: &[f32], column: impl Iterator<Item = f32>) -> Option
     best.map(|(_, _, at)| between(scores.get(at + 1).copied().or(below), scores[at]))
 }
 
+/// The threshold for the labels marked in `apart` (Y) with which micro F1 over all labels is highest while the others keep
+/// `global`: exactly, by a sweep over their scores. It is 1, which no score exceeds, where predicting none of them is best.
+/// The highest of several.
+pub fn best_threshold_apart(scored: &Scored<'_>, apart: &[bool], global: f32) -> BestThreshold {
+    let truth = scored.truth();
+    let is_apart = |label: u32| apart.get(label as usize).copied().unwrap_or(false);
+    // Of the other labels: pairs predicted, and rightly so. Of these: their scores, and whether they are true.
+    type Found = (u64, u64, Vec<(f32, bool)>);
+    let join = |mut a: Found, b: Found| {
+        a.2.extend(b.2);
+        (a.0 + b.0, a.1 + b.1, a.2)
+    };
+    let (predicted, hits, mut scores) = (0..truth.num_notes())
+        .into_par_iter()
+        .fold(Found::default, |mut found, note| {
+            let mut true_labels = truth.row(note).iter().copied().peekable();
+            for (label, &score) in (0u32..).zip(scored.row(note)) {
+                let is_true = true_labels.next_if_eq(&label).is_some();
+                if is_apart(label) {
+                    found.2.push((score, is_true));
+                } else if score > global {
+                    found.0 += 1;
+                    found.1 += u64::from(is_true);
+                }
+            }
+            found
+        })
+        .reduce(Found::default, join);
+    // Which of several equal pairs comes first makes no difference.
+    scores.par_sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
+    let value = |hits: u64, predicted: u64| (2 * hits, predicted + truth.positives());
+    let (mut best, mut threshold) = (value(hits, predicted), 1.0);
+    let (mut own_hits, mut own_predicted) = (0, 0);
+    for (at, &(score, is_true)) in scores.iter().enumerate() {
+        own_predicted += 1;
+        own_hits += u64::from(is_true);
+        let next = scores.get(at + 1).map(|next| next.0);
+        // No threshold from 0 up predicts a score of 0.
+        if score == 0.0 || next == Some(score) {
+            continue;
+        }
+        let here = value(hits + own_hits, predicted + own_predicted);
+        if u128::from(here.0) * u128::from(best.1) > u128::from(best.0) * u128::from(here.1) {
+            (best, threshold) = (here, between(next, score));
+        }
+    }
+    BestThreshold { threshold, value: crate::counts::ratio(best.0, best.1).unwrap_or(0.0) }
+}
+
 /// The `k` for which predicting every note's `k` highest labels has the highest micro F1, with that value; the
 /// smallest of several. `None` without a true pair.
 pub fn best_top_k(scored: &Scored<'_>, largest: usize) -> Option<(usize, f64)> {

@@ -1,6 +1,8 @@
 //! Decision rules, intervals and tests of difference, on random matrices full of ties.
 
-use plmicd_metrics::rules::{best_instance_f1, best_top_k, micro_f1_of, per_label_thresholds, stability};
+use plmicd_metrics::rules::{
+    best_instance_f1, best_threshold_apart, best_top_k, micro_f1_of, per_label_thresholds, stability,
+};
 use plmicd_metrics::{
     InstanceMetrics, LabelCounts, NoteTable, Predictions, Ranking, Rule, Scope, Scored, Truth, at_threshold,
     best_micro_f1, bootstrap, compare, compare_replicates, curve_thresholds, ranking_and_auc,
@@ -94,6 +96,27 @@ proptest! {
                 let expected = weight * f64::from(own[label]) + (1.0 - weight) * 0.25;
                 prop_assert!((f64::from(threshold) - expected).abs() < 1e-6);
             }
+        }
+    }
+
+    #[test]
+    fn no_threshold_of_some_labels_is_better_beside_the_others(
+        (labels, scores, pairs) in matrices(),
+        marks in vec(any::<bool>(), 9),
+        global in 0.0..1.0f32,
+    ) {
+        let truth = truth(labels, &pairs);
+        let scored = Scored::new(&scores, &truth).unwrap();
+        let apart = &marks[..labels];
+        let rule = |own: f32| Rule::PerLabel(apart.iter().map(|apart| if *apart { own } else { global }).collect());
+        let best = best_threshold_apart(&scored, apart, global);
+        prop_assert!((micro_f1_of(&scored, &rule(best.threshold)) - best.value).abs() < 1e-12, "{best:?}");
+        for own in scores.iter().copied().chain([0.0, 1.0]) {
+            let value = micro_f1_of(&scored, &rule(own));
+            prop_assert!(value <= best.value + 1e-12, "{own}: {value}, {best:?}");
+            let decides = |own| Predictions::new(&scored, &rule(own));
+            let is_another = own > best.threshold && decides(own) != decides(best.threshold);
+            prop_assert!(!is_another || value < best.value, "{own}: as good, and higher than {best:?}");
         }
     }
 

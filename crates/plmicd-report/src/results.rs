@@ -80,6 +80,10 @@ fn rule(evaluation: &Evaluation, k: Option<u64>) -> String {
     match (evaluation.rule, k) {
         (DecisionRule::Global, _) => "codes that score above the threshold".to_owned(),
         (DecisionRule::PerCode, _) => "codes that score above thresholds of their own".to_owned(),
+        (DecisionRule::UnseenApart, _) => {
+            "codes that score above the threshold; those without training notes above one of their own"
+                .to_owned()
+        }
         (DecisionRule::TopK, Some(k)) => format!("the {k} codes of the highest scores"),
         (DecisionRule::TopK, None) => "the codes of the highest scores".to_owned(),
         (DecisionRule::ExpectedCount, _) => "as many codes as a note's scores add up to".to_owned(),

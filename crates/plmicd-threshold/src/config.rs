@@ -44,7 +44,8 @@ pub struct ThresholdConfig {
     pub objective: Objective,
     /// The threshold itself, from 0 to below 1, with `objective = "fixed"`; not used otherwise.
     pub fixed: f64,
-    /// How scores become decisions: `global` (that threshold), `per_code`, `top_k` or `expected_count`.
+    /// How scores become decisions: `global` (that threshold), `per_code`, `unseen_apart` (one of its own for all codes
+    /// without training notes; reads the input `shards`), `top_k` or `expected_count`.
     pub rule: DecisionRule,
     /// With `per_code`: fewest dev notes that a code needs for a threshold of its own.
     pub min_support: u64,
@@ -75,7 +76,7 @@ impl Default for ThresholdConfig {
 }
 
 impl ThresholdConfig {
-    pub(crate) fn issues(&self) -> Vec<ConfigIssue> {
+    pub(crate) fn issues(&self, has_shards: bool) -> Vec<ConfigIssue> {
         let default = Self::default();
         let mut issues = Vec::new();
         let mut issue = |wrong: bool, path: &str, message: &str| {
@@ -98,6 +99,17 @@ impl ThresholdConfig {
             !(self.shrinkage >= 0.0 && self.shrinkage.is_finite()),
             "shrinkage",
             "expected a number of notes from 0 on",
+        );
+        let unseen_apart = self.rule == DecisionRule::UnseenApart;
+        issue(
+            unseen_apart && !has_shards,
+            "rule",
+            "\"unseen_apart\" has to know the training notes: wire the token shards to the input `shards`",
+        );
+        issue(
+            !unseen_apart && has_shards,
+            "rule",
+            "the input `shards` is read only with rule = \"unseen_apart\"; set that, or leave the input out",
         );
         issue(
             self.rule != DecisionRule::TopK && self.k.is_some(),

@@ -4,9 +4,10 @@ mod config;
 
 use std::collections::BTreeMap;
 
+use camino::Utf8Path;
 use plmicd_data::{
     CurvePoint, DataError, DecisionRule, GridChoice, Interval, LabelSpace, Scores, Split, Stability,
-    Thresholds, kind,
+    Thresholds, kind, train_label_counts,
 };
 use plmicd_metrics::rules;
 use plmicd_metrics::threshold::micro_f1_at;
@@ -34,12 +35,15 @@ impl Stage for Threshold {
     const SUMMARY: &'static str = "choose the decision rule on the dev scores";
 
     fn inputs() -> &'static [InputSpec] {
-        const INPUTS: &[InputSpec] = &[InputSpec::required("scores", &[kind::SCORES])];
+        const INPUTS: &[InputSpec] = &[
+            InputSpec::required("scores", &[kind::SCORES]),
+            InputSpec::optional("shards", &[kind::TOKEN_SHARDS]),
+        ];
         INPUTS
     }
 
-    fn check(config: &Self::Config, _wired: &[&str]) -> Vec<ConfigIssue> {
-        config.issues()
+    fn check(config: &Self::Config, wired: &[&str]) -> Vec<ConfigIssue> {
+        config.issues(wired.contains(&"shards"))
     }
 
     fn run(config: &Self::Config, context: &StageContext<'_>) -> Result<(), StageError> {
@@ -66,13 +70,20 @@ impl Stage for Threshold {
             );
             return Err(BadInput::new(&path, message).column("labels").into());
         }
+        let unseen = match (config.rule, context.optional_input("shards")) {
+            (DecisionRule::UnseenApart, Some(shards)) => {
+                Some(unseen(&shards.dir, &labels, &labels_path, context)?)
+            }
+            _ => None,
+        };
         context.check_interrupt()?;
         context.progress("searching the threshold", 0, None, "scores");
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(context.runtime().thread_count())
             .build()
             .map_err(|error| StageError::because("starting worker threads", error))?;
-        let thresholds = pool.install(|| choose(config, &scores, &truth))?;
+        let thresholds =
+            pool.install(|| choose(config, &scores, &truth, unseen.as_deref().unwrap_or_default()))?;
         context.note(format!(
             "threshold {} for {}: dev value {:.4} on {} notes",
             thresholds.threshold,
@@ -84,8 +95,30 @@ impl Stage for Threshold {
             let rule = config.rule.as_str();
             context.note(format!("rule {rule}: dev micro F1 {:.4}", thresholds.rule_dev_micro_f1));
         }
+        if let (Some(unseen), Some(per_label)) = (&unseen, &thresholds.per_label) {
+            let count = unseen.iter().filter(|unseen| **unseen).count();
+            let own = unseen.iter().position(|unseen| *unseen).map(|at| per_label[at]);
+            let words = own.map_or_else(String::new, |own| format!(": threshold {own}"));
+            context.note(format!("{count} of {} labels have no training note{words}", labels.len()));
+        }
         write(context, &thresholds)
     }
+}
+
+/// Which labels have no training note.
+fn unseen(
+    shards: &Utf8Path,
+    labels: &LabelSpace,
+    labels_path: &Utf8Path,
+    context: &StageContext<'_>,
+) -> Result<Vec<bool>, StageError> {
+    let counts = train_label_counts(shards, labels, labels_path, |done, total| {
+        context.progress("counting train labels", done, Some(total), "notes");
+        !context.interrupted()
+    });
+    let counts =
+        counts.map_err(|error| StageError::because("counting the labels of the train notes", error))?;
+    Ok(counts.ok_or(StageError::Interrupted)?.into_iter().map(|count| count == 0).collect())
 }
 
 fn write(context: &StageContext<'_>, thresholds: &Thresholds) -> Result<(), StageError> {
@@ -102,7 +135,13 @@ fn without_dev(config: &ThresholdConfig) -> Thresholds {
     }
 }
 
-fn choose(config: &ThresholdConfig, scores: &Scores, truth: &Truth) -> Result<Thresholds, StageError> {
+/// `unseen` marks the labels without training notes, where the rule asks for them.
+fn choose(
+    config: &ThresholdConfig,
+    scores: &Scores,
+    truth: &Truth,
+    unseen: &[bool],
+) -> Result<Thresholds, StageError> {
     let scored = Scored::new(&scores.scores, truth).map_err(misfit)?;
     let BestThreshold { threshold, value } = match config.objective {
         Objective::MicroF1 => best_micro_f1(&scored),
@@ -116,7 +155,7 @@ fn choose(config: &ThresholdConfig, scores: &Scores, truth: &Truth) -> Result<Th
     };
     let drawn = curve_thresholds(&scored, threshold);
     let points = curve(&scored, &drawn);
-    let rule = rule_of(config, &scored, threshold);
+    let rule = rule_of(config, &scored, threshold, unseen);
     let per_label = match &rule {
         Rule::PerLabel(thresholds) => Some(thresholds.iter().copied().map(shortest).collect()),
         _ => None,
@@ -164,7 +203,7 @@ fn resampled(config: &ThresholdConfig, scored: &Scored<'_>, thresholds: &[f32]) 
     rules::stability(scored, thresholds, resamples, config.seed)
 }
 
-fn rule_of(config: &ThresholdConfig, scored: &Scored<'_>, threshold: f32) -> Rule {
+fn rule_of(config: &ThresholdConfig, scored: &Scored<'_>, threshold: f32, unseen: &[bool]) -> Rule {
     match config.rule {
         DecisionRule::Global => Rule::Global(threshold),
         DecisionRule::PerCode => Rule::PerLabel(rules::per_label_thresholds(
@@ -173,6 +212,10 @@ fn rule_of(config: &ThresholdConfig, scored: &Scored<'_>, threshold: f32) -> Rul
             config.min_support,
             config.shrinkage,
         )),
+        DecisionRule::UnseenApart => {
+            let own = rules::best_threshold_apart(scored, unseen, threshold).threshold;
+            Rule::PerLabel(unseen.iter().map(|unseen| if *unseen { own } else { threshold }).collect())
+        }
         DecisionRule::TopK => Rule::TopK(match config.k {
             Some(k) => usize::try_from(k).unwrap_or(usize::MAX),
             // There is a true pair, so there is a best k.

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use plmicd_data::{CodeSystem, DecisionRule, Label, LabelSpace, ScoreWriter, Thresholds, kind};
+use plmicd_data::{
+    CodeSystem, DecisionRule, Label, LabelSpace, ScoreWriter, ShardWriter, Split, Thresholds, TokenizedNote,
+    kind,
+};
 use plmicd_pipeline::{Input, Interrupt, NoEvents, Runtime, Stage, StageContext, StageError};
 use plmicd_threshold::{Objective, Threshold, ThresholdConfig};
 
-/// Scores of notes and their true labels, and as many labels.
-fn write_scores(dir: &Utf8Path, labels: usize, rows: &[(&[f32], &[i32])]) {
+fn write_labels(dir: &Utf8Path, labels: usize) {
     let label = |index| Label {
         code: format!("{index:03}"),
         system: CodeSystem::Icd9Diagnosis,
@@ -16,6 +18,11 @@ fn write_scores(dir: &Utf8Path, labels: usize, rows: &[(&[f32], &[i32])]) {
         description_of: None,
     };
     LabelSpace::new((0..labels).map(label).collect()).unwrap().write(&dir.join(LabelSpace::FILE)).unwrap();
+}
+
+/// Scores of notes and their true labels, and as many labels.
+fn write_scores(dir: &Utf8Path, labels: usize, rows: &[(&[f32], &[i32])]) {
+    write_labels(dir, labels);
     let mut writer = ScoreWriter::create(dir.join("dev.parquet"), rows[0].0.len()).unwrap();
     for (index, (scores, truth)) in rows.iter().enumerate() {
         writer.write(&format!("n{index}"), scores, truth).unwrap();
@@ -24,14 +31,26 @@ fn write_scores(dir: &Utf8Path, labels: usize, rows: &[(&[f32], &[i32])]) {
 }
 
 fn run(config: &ThresholdConfig, scores: &Utf8Path, out: &Utf8Path) -> Result<Thresholds, StageError> {
-    let input = Input {
-        kind: kind::SCORES.into(),
+    run_with(config, scores, None, out)
+}
+
+fn run_with(
+    config: &ThresholdConfig,
+    scores: &Utf8Path,
+    shards: Option<&Utf8Path>,
+    out: &Utf8Path,
+) -> Result<Thresholds, StageError> {
+    let input = |kind: &str, dir: &Utf8Path| Input {
+        kind: kind.into(),
         digest: "0".repeat(64).parse().unwrap(),
-        dir: scores.to_owned(),
+        dir: dir.to_owned(),
         restricted: false,
     };
     let runtime = Runtime { threads: 2, ..Runtime::default() };
-    let inputs = BTreeMap::from([("scores".to_owned(), input)]);
+    let mut inputs = BTreeMap::from([("scores".to_owned(), input(kind::SCORES, scores))]);
+    if let Some(shards) = shards {
+        inputs.insert("shards".to_owned(), input(kind::TOKEN_SHARDS, shards));
+    }
     Threshold::run(config, &StageContext::new(inputs, out, out, runtime, &NoEvents, Interrupt::default()))?;
     Ok(Thresholds::read(&out.join(Thresholds::FILE)).unwrap())
 }
@@ -146,6 +165,53 @@ fn each_rule_stores_what_it_needs() {
     let stability = global.stability.expect("resampled");
     assert!(stability.threshold.low <= stability.threshold.high && stability.resamples == 1000);
     assert!(choose(DecisionRule::Global, |c| c.resamples = 0).stability.is_none());
+}
+
+/// Token shards with notes of these labels in train.
+fn write_train(dir: &Utf8Path, labels: usize, rows: &[&[i32]]) {
+    std::fs::create_dir(dir).unwrap();
+    write_labels(dir, labels);
+    let mut writer = ShardWriter::create(dir, Split::Train, 2).unwrap();
+    for (index, labels) in rows.iter().enumerate() {
+        let (note_id, labels) = (index.to_string(), labels.to_vec());
+        writer.write(&TokenizedNote { note_id, tokens: vec![1], labels, words: 1 }).unwrap();
+    }
+    writer.finish().unwrap();
+}
+
+#[test]
+fn codes_without_training_notes_have_a_threshold_of_their_own() {
+    let (_guard, dir) = temp();
+    // Label 3 was never seen: its scores are low, but ranked well.
+    let rows: &[(&[f32], &[i32])] = &[
+        (&[0.8, 0.25, 0.1, 0.0625], &[0, 3]),
+        (&[0.7, 0.625, 0.2, 0.001], &[0, 1]),
+        (&[0.1, 0.9, 0.25, 0.03125], &[1, 3]),
+        (&[0.2, 0.1, 0.8, 0.0078125], &[2]),
+    ];
+    write_scores(&dir, 4, rows);
+    let config = ThresholdConfig { rule: DecisionRule::UnseenApart, ..ThresholdConfig::default() };
+    assert!(Threshold::check(&config, &["scores", "shards"]).is_empty());
+    assert_eq!(Threshold::check(&config, &["scores"])[0].path, "rule");
+    assert_eq!(Threshold::check(&ThresholdConfig::default(), &["scores", "shards"])[0].path, "rule");
+
+    write_train(&dir.join("shards"), 4, &[&[0, 1], &[0, 2], &[1]]);
+    let found = run_with(&config, &dir, Some(&dir.join("shards")), &dir).unwrap();
+    assert_eq!(found.threshold, 0.4375);
+    assert_eq!(found.per_label, Some(vec![0.4375, 0.4375, 0.4375, 0.01953125]));
+    assert!((found.dev_value - 10.0 / 12.0).abs() < 1e-12);
+    assert_eq!(found.rule_dev_micro_f1, 1.0);
+
+    write_train(&dir.join("all"), 4, &[&[0, 1, 2, 3]]);
+    let found = run_with(&config, &dir, Some(&dir.join("all")), &dir).unwrap();
+    assert_eq!(found.per_label, Some(vec![0.4375; 4]));
+    assert_eq!(found.rule_dev_micro_f1, found.dev_value);
+
+    write_train(&dir.join("other"), 3, &[&[0]]);
+    let error = run_with(&config, &dir, Some(&dir.join("other")), &dir).unwrap_err();
+    let chain =
+        format!("{error} {}", std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default());
+    assert!(chain.contains("label 3") && chain.contains("missing (it has 3 labels)"), "{chain}");
 }
 
 #[test]

@@ -1,17 +1,25 @@
 use tch::kind::Element;
 use tch::{Device, Tensor};
 
-use crate::TorchError;
 use crate::cuda;
+use crate::{TorchError, ffi};
 
 /// A tensor of `values` on `device`. On its way to a GPU it lies in pinned memory and is copied when the GPU comes to it:
 /// nobody waits.
 pub fn upload<T: Element>(values: &[T], shape: &[i64], device: Device) -> Tensor {
     let tensor = Tensor::from_slice(values).view(shape);
-    let (non_blocking, copy) = (true, false);
     match device {
-        Device::Cuda(_) => tensor.pin_memory(device).to_device_(device, tensor.kind(), non_blocking, copy),
+        Device::Cuda(index) => to_gpu(&tensor, index).expect("a tensor on the CPU and memory for it"),
         _ => tensor.to_device(device),
+    }
+}
+
+fn to_gpu(tensor: &Tensor, index: usize) -> Result<Tensor, TorchError> {
+    let mut out = std::ptr::null_mut();
+    // SAFETY: `tensor` is live; on success the shim hands over one new tensor, which tch frees.
+    unsafe {
+        ffi::check(ffi::plmicd_to_gpu(ffi::raw(tensor), index as i64, &mut out))?;
+        Ok(Tensor::from_ptr(out))
     }
 }
 

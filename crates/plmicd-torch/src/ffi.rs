@@ -43,6 +43,7 @@ unsafe extern "C" {
         first: i64,
         out: *mut *mut C_tensor,
     ) -> *mut c_char;
+    pub fn plmicd_to_gpu(tensor: *mut C_tensor, index: i64, out: *mut *mut C_tensor) -> *mut c_char;
     pub fn plmicd_seed_generator(index: i64, seed: u64) -> *mut c_char;
     pub fn plmicd_has_fused_attention() -> i32;
     pub fn plmicd_attention(
