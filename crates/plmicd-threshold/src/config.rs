@@ -100,16 +100,10 @@ impl ThresholdConfig {
             "shrinkage",
             "expected a number of notes from 0 on",
         );
-        let unseen_apart = self.rule == DecisionRule::UnseenApart;
         issue(
-            unseen_apart && !has_shards,
+            self.rule == DecisionRule::UnseenApart && !has_shards,
             "rule",
             "\"unseen_apart\" has to know the training notes: wire the token shards to the input `shards`",
-        );
-        issue(
-            !unseen_apart && has_shards,
-            "rule",
-            "the input `shards` is read only with rule = \"unseen_apart\"; set that, or leave the input out",
         );
         issue(
             self.rule != DecisionRule::TopK && self.k.is_some(),
