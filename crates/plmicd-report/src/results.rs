@@ -1,6 +1,6 @@
 //! The top of the page: what was evaluated, the numbers that most readers look for first, and the table of metrics.
 
-use plmicd_data::{DecisionRule, Evaluation};
+use plmicd_data::{DecisionRule, Evaluation, Thresholds};
 use serde::Serialize;
 
 use crate::headline::{Headline, HeadlineRow, show, split_title};
@@ -72,8 +72,27 @@ pub(crate) fn facts(sources: &Sources) -> Vec<(String, String)> {
         "instance_f1" => "the highest instance F1 on dev",
         _ => "as given",
     };
-    add("Threshold", format!("{:.4}, {chosen}", sources.evaluation.threshold));
+    let unseen = of_unseen(&sources.thresholds).map_or_else(String::new, |own| match own {
+        1.0 => "; codes without training notes are not predicted".to_owned(),
+        own => format!("; {} for codes without training notes", significant(own)),
+    });
+    add("Threshold", format!("{:.4}, {chosen}{unseen}", sources.evaluation.threshold));
     facts
+}
+
+/// The threshold of the codes without training notes, where there are such codes and they have one of their own.
+fn of_unseen(thresholds: &Thresholds) -> Option<f64> {
+    let apart = thresholds.rule == DecisionRule::UnseenApart;
+    let per_label = thresholds.per_label.iter().flatten().copied();
+    per_label.filter(|_| apart).find(|own| *own != thresholds.threshold)
+}
+
+/// Two significant digits: such thresholds may be small.
+fn significant(value: f64) -> String {
+    match value {
+        0.0 => "0".to_owned(),
+        value => format!("{value:.*}", (1.0 - value.log10().floor()).max(2.0) as usize),
+    }
 }
 
 fn rule(evaluation: &Evaluation, k: Option<u64>) -> String {
@@ -174,4 +193,22 @@ fn group(headline: &Headline, title: &'static str, rows: &[&HeadlineRow], with_n
             .collect(),
     };
     Group { title, rows: rows.iter().map(row).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_threshold_of_unseen_codes_is_told_where_there_is_one() {
+        let of = |rule, per_label: &[f64]| {
+            let per_label = Some(per_label.to_vec());
+            of_unseen(&Thresholds { rule, threshold: 0.4, per_label, ..Thresholds::default() })
+        };
+        assert_eq!(of(DecisionRule::UnseenApart, &[0.4, 0.0005, 0.4, 0.0005]), Some(0.0005));
+        assert_eq!(of(DecisionRule::UnseenApart, &[0.4, 0.4]), None);
+        assert_eq!(of(DecisionRule::PerCode, &[0.4, 0.3]), None);
+        let shown = [0.000543, 0.0123, 0.25, 0.0].map(significant);
+        assert_eq!(shown, ["0.00054", "0.012", "0.25", "0"]);
+    }
 }
