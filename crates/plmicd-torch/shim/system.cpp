@@ -1,4 +1,5 @@
 // What the process runs on: libtorch's version and place, the CPU's features, libraries loaded late.
+#include "blas.h"
 #include "shim.h"
 
 #include <algorithm>
@@ -14,8 +15,24 @@
 #include <ATen/cpu/Utils.h>
 #include <torch/headeronly/version.h>
 
+namespace {
+
+// MKL's vector functions (libtorch's tanh, exp, log, sqrt, ...) find out on their first call which CPU this is, and for
+// a moment the variable that all threads read holds a number of another numbering. A thread that begins its own first
+// call just then computes the whole of its share by the function for another CPU, of other accuracy: other bytes in a
+// few runs of a hundred (pytorch/pytorch#188792). So the first call is made here, before there are threads.
+__attribute__((constructor)) void settle_vector_functions() {
+  if (vmsTanh == nullptr) return;
+  const float in = 0.0f;
+  float out;
+  vmsTanh(1, &in, &out, kHighAccuracy);
+}
+
+}  // namespace
+
 extern "C" {
 
+// In one object file with the constructor above: whoever calls the shim links both.
 void plmicd_free(char *message) { std::free(message); }
 
 // The version of the headers this was compiled with.
