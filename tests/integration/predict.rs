@@ -212,7 +212,7 @@ fn strange_notes_are_coded_and_counted_and_wrong_files_refused() {
     table.extend(format!("long,{long}\n").into_bytes());
     std::fs::write(world.path("strange.csv"), table).expect("written");
     let ran = world.ok(&["predict", "--model", MODEL, "strange.csv", "--top-k", "2", "--format", "jsonl"]);
-    ran.says(&["1 notes are longer", "1 notes are empty", "3 bytes in 1 notes are not UTF-8"]);
+    ran.says(&["cut to 46 tokens: 1 note\n", "without codes: 1 note\n", "Windows-1252: 3 bytes in 1 note\n"]);
     let lines = lines(&ran.stdout);
     let codes: Vec<usize> = lines.iter().map(|line| line["codes"].as_array().expect("codes").len()).collect();
     assert_eq!(codes, [0, 2, 2]);

@@ -137,7 +137,7 @@ extern "C" {
 char *plmicd_adamw(tensor p, tensor g, tensor m, tensor v, tensor gate, const plmicd_adamw_step *step) {
   return guarded([&] {
     c10::NoGradGuard no_grad;
-    if (!p->is_cpu()) {
+    if (!p->is_cpu() || step->fused != 0) {
       adamw_fused(*p, *g, *m, *v, *gate, *step);
     } else if (!std::isfinite(gate->item<double>())) {
       return;
@@ -148,14 +148,6 @@ char *plmicd_adamw(tensor p, tensor g, tensor m, tensor v, tensor gate, const pl
       adamw_cpu(p->mutable_data_ptr<double>(), g->const_data_ptr<double>(), m->mutable_data_ptr<double>(),
                 v->mutable_data_ptr<double>(), p->numel(), *step);
     }
-  });
-}
-
-// What a GPU does, on any device: to be tested where there is none.
-char *plmicd_adamw_fused(tensor p, tensor g, tensor m, tensor v, tensor gate, const plmicd_adamw_step *step) {
-  return guarded([&] {
-    c10::NoGradGuard no_grad;
-    adamw_fused(*p, *g, *m, *v, *gate, *step);
   });
 }
 

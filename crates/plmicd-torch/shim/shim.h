@@ -21,6 +21,7 @@ struct plmicd_adamw_step {
   double weight_decay;
   int64_t step;  // 1 for the first
   int32_t variant;  // 0: PyTorch's, 1: Transformers 4.5's
+  int32_t fused;    // libtorch's kernel, as always on a GPU, also on the CPU
 };
 }
 

@@ -20,15 +20,6 @@ unsafe extern "C" {
         gate: *mut C_tensor,
         step: *const RawAdamW,
     ) -> *mut c_char;
-    #[cfg(test)]
-    pub fn plmicd_adamw_fused(
-        values: *mut C_tensor,
-        grads: *mut C_tensor,
-        first: *mut C_tensor,
-        second: *mut C_tensor,
-        gate: *mut C_tensor,
-        step: *const RawAdamW,
-    ) -> *mut c_char;
     pub fn plmicd_sum_squares(tensor: *mut C_tensor, out: *mut *mut C_tensor) -> *mut c_char;
     pub fn plmicd_fill_normal(
         out: *mut C_tensor,

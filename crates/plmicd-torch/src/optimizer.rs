@@ -35,6 +35,7 @@ pub struct RawAdamW {
     weight_decay: f64,
     step: i64,
     variant: i32,
+    fused: i32,
 }
 
 impl AdamW {
@@ -112,6 +113,7 @@ impl AdamW {
                 AdamWVariant::Torch => 0,
                 AdamWVariant::Hf45 => 1,
             },
+            fused: 0,
         }
     }
 }
@@ -172,12 +174,12 @@ mod tests {
 
     /// What GPUs compute, on the CPU.
     fn step_as_on_a_gpu(rule: &AdamW, tensors: &[Tensor; 4], gate: f64, step: i64) {
-        let raw = rule.raw(step);
+        let raw = RawAdamW { fused: 1, ..rule.raw(step) };
         let gate = Tensor::from(gate);
         let [values, grads, first, second] = tensors.each_ref().map(ffi::raw);
         // SAFETY: as in `AdamW::step_if_finite`.
         unsafe {
-            ffi::check(ffi::plmicd_adamw_fused(values, grads, first, second, ffi::raw(&gate), &raw)).unwrap();
+            ffi::check(ffi::plmicd_adamw(values, grads, first, second, ffi::raw(&gate), &raw)).unwrap();
         }
     }
 

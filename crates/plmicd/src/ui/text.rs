@@ -45,6 +45,12 @@ pub fn count(value: u64) -> String {
     text
 }
 
+/// `1 note`, `1,234 notes`.
+pub fn notes(number: u64) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{} note{ending}", count(number))
+}
+
 /// A setting's value, short enough for a line.
 pub fn value(value: &Value) -> String {
     let text = value.to_string();

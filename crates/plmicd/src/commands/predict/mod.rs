@@ -72,7 +72,7 @@ pub fn predict(world: &World<'_>, args: &PredictArgs) -> Result<(), Failure> {
         position: Arc::clone(&position),
     };
     if output.notes_done() > 0 {
-        world.terminal.say(&format!("going on after {} notes", text::count(output.notes_done())));
+        world.terminal.say(&format!("going on after {}", text::notes(output.notes_done())));
     }
 
     let mut bar = Progress::new(world.terminal, std::iter::once("predict"), runtime.log_seconds);
@@ -253,10 +253,10 @@ fn stage_failure(error: StageError) -> Failure {
 }
 
 fn stopped(world: &World<'_>, args: &PredictArgs, done: u64) -> Failure {
-    let done = text::count(done);
+    let done = text::notes(done);
     world.terminal.say(&match args.out {
-        Some(_) => format!("stopped after {done} notes; the same command goes on"),
-        None => format!("stopped after {done} notes"),
+        Some(_) => format!("stopped after {done}; the same command goes on"),
+        None => format!("stopped after {done}"),
     });
     Failure::silent(exit::INTERRUPTED)
 }
@@ -270,9 +270,13 @@ fn summary(
     place: Option<Utf8PathBuf>,
 ) {
     let rate = |count: u64| text::count((count as f64 / seconds.max(1e-3)).round() as u64);
+    let whole = if now.notes == all.notes {
+        text::notes(all.notes)
+    } else {
+        format!("{}, {} of them now,", text::notes(all.notes), text::count(now.notes))
+    };
     let mut line = format!(
-        "{} notes in {}: {} notes/s, {} tokens/s",
-        text::count(all.notes),
+        "{whole} in {}: {} notes/s, {} tokens/s",
         text::duration(seconds),
         rate(now.notes),
         rate(now.tokens)
@@ -283,21 +287,18 @@ fn summary(
     world.terminal.say(&line);
     if all.cut > 0 {
         let room = text::count(scorer.room() as u64);
-        world.terminal.say(&format!(
-            "{} notes are longer than the model reads: cut to {room} tokens",
-            text::count(all.cut)
-        ));
-    }
-    if all.empty > 0 {
         world
             .terminal
-            .warn(&format!("{} notes are empty after cleaning: they have no codes", text::count(all.empty)));
+            .say(&format!("longer than the model reads, so cut to {room} tokens: {}", text::notes(all.cut)));
+    }
+    if all.empty > 0 {
+        world.terminal.warn(&format!("empty after cleaning, so without codes: {}", text::notes(all.empty)));
     }
     if all.mended_bytes > 0 {
         world.terminal.warn(&format!(
-            "{} bytes in {} notes are not UTF-8; they were read as Windows-1252",
+            "not UTF-8, so read as Windows-1252: {} bytes in {}",
             text::count(all.mended_bytes),
-            text::count(all.mended_notes)
+            text::notes(all.mended_notes)
         ));
     }
 }
