@@ -146,7 +146,8 @@ impl Scores {
                     return Err(DataError::value(table.path(), row, "note_id", message));
                 }
                 read.note_ids.push(note_id.to_owned());
-                read.scores.extend_from_slice(note_scores);
+                // Adding 0 turns a negative zero, which other programs may round to, into zero.
+                read.scores.extend(note_scores.iter().map(|score| score + 0.0));
                 read.truth.push(truth);
             }
         }

@@ -89,14 +89,14 @@ pub(crate) fn by_chapter(counts: &LabelCounts, labels: &LabelSpace) -> Vec<Chapt
 }
 
 /// Metrics at the level of categories (what stands before the dot) and of chapters. A code that does not have its
-/// system's form stands for itself.
+/// system's form, or is of no ICD system, stands for itself.
 pub(crate) fn by_level(
     predictions: &Predictions,
     truth: &Truth,
     labels: &LabelSpace,
 ) -> BTreeMap<String, BTreeMap<String, f64>> {
     let levels: [(&str, GroupOf); 2] = [
-        ("category", |code| Some(code.category().to_owned())),
+        ("category", |code| (code.system() != CodeSystem::Other).then(|| code.category().to_owned())),
         ("chapter", |code| code.chapter().map(|(range, _)| range)),
     ];
     levels

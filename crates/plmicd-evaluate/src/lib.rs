@@ -28,7 +28,7 @@ impl Stage for Evaluate {
     type Config = EvaluateConfig;
 
     const NAME: &'static str = "evaluate";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const OUTPUT: &'static str = kind::EVALUATION;
     const SCHEMA: u32 = Evaluation::SCHEMA;
     const SUMMARY: &'static str = "compute metrics from scores and thresholds";

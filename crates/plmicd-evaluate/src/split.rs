@@ -109,12 +109,9 @@ fn intervals(table: &NoteTable, scored: &Scored<'_>, config: &EvaluateConfig) ->
     let intervals = bootstrap(table, &config.k, resamples, config.seed);
     let areas = bootstrap_areas(scored, resamples, config.seed);
     let areas = ["micro_auc", "macro_auc"].map(str::to_owned).into_iter().zip(areas);
-    let named = table
-        .names(&config.k)
-        .into_iter()
-        .zip(intervals)
-        .chain(areas.filter_map(|(name, area)| Some((name, area?))));
+    let named = table.names(&config.k).into_iter().zip(intervals).chain(areas);
     named
+        .filter_map(|(name, found)| Some((name, found?)))
         .map(|(name, i)| (name, Interval { low: i.low, high: i.high, standard_error: i.standard_error }))
         .collect()
 }

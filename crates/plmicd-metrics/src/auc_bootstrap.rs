@@ -6,6 +6,8 @@
 //! 32 resamples are then summed up side by side. Pairs below every true one add the same whatever they are, and are
 //! never looked at.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::data::Scored;
@@ -14,6 +16,10 @@ use crate::resample::{Interval, draw, interval};
 
 /// Resamples that are summed up side by side: 128 bytes of weights a note.
 const TOGETHER: usize = 32;
+/// Groups of resamples that are held at once: 4 KiB of weights a note.
+const HELD: usize = 32;
+/// Pairs whose weights are added up in 32 bits, which a note drawn less than 65,536 times cannot overflow.
+const ADDED: usize = 1 << 16;
 /// Labels whose columns are gathered together: one cache line of `f32`.
 const BLOCK: usize = 16;
 
@@ -25,17 +31,23 @@ type Lane = [u32; TOGETHER];
 /// are left out; `None` where it is in all of them.
 pub fn bootstrap_areas(scored: &Scored<'_>, resamples: usize, seed: u64) -> [Option<Interval>; 2] {
     let notes = scored.truth().num_notes();
-    let weights = weights(notes, resamples, seed);
-    let defined = |values: Vec<Option<f64>>| {
+    let groups = resamples.div_ceil(TOGETHER);
+    let [mut micros, mut macros] = [Vec::new(), Vec::new()];
+    for first in (0..groups).step_by(HELD) {
+        let weights = weights(notes, first..groups.min(first + HELD), seed);
+        micros.extend(micro(scored, &weights));
+        macros.extend(macro_(scored, &weights));
+    }
+    // The last group holds more than were asked for.
+    [micros, macros].map(|values| {
         let values: Vec<f64> = values.into_iter().take(resamples).flatten().collect();
         (!values.is_empty()).then(|| interval(values))
-    };
-    [defined(micro(scored, &weights)), defined(macro_(scored, &weights))]
+    })
 }
 
-/// For each group of resamples the weights of every note. The last group may hold more than were asked for.
-fn weights(notes: usize, resamples: usize, seed: u64) -> Vec<Vec<Lane>> {
-    (0..resamples.div_ceil(TOGETHER))
+/// For each group of resamples the weights of every note.
+fn weights(notes: usize, groups: Range<usize>, seed: u64) -> Vec<Vec<Lane>> {
+    groups
         .into_par_iter()
         .map(|group| {
             let mut lanes = vec![[0; TOGETHER]; notes];
@@ -157,11 +169,15 @@ impl Order {
     /// The areas in resamples side by side, `all` pairs in each; `None` where no pair or every pair is true.
     fn areas(&self, weights: &[Lane], all: u64) -> [Option<f64>; TOGETHER] {
         let sum = |notes: &[u32]| {
-            let mut sum = [0u32; TOGETHER];
-            for note in notes {
-                sum.iter_mut().zip(&weights[*note as usize]).for_each(|(sum, weight)| *sum += weight);
+            let mut total = [0u64; TOGETHER];
+            for notes in notes.chunks(ADDED) {
+                let mut sum = [0u32; TOGETHER];
+                for note in notes {
+                    sum.iter_mut().zip(&weights[*note as usize]).for_each(|(sum, weight)| *sum += weight);
+                }
+                total.iter_mut().zip(sum).for_each(|(total, sum)| *total += u64::from(sum));
             }
-            sum
+            total
         };
         // In half-points: twice the weight of true pairs below a pair, once that of those equal to it.
         let (mut below, mut missed) = ([0u64; TOGETHER], [0u64; TOGETHER]);
@@ -170,9 +186,8 @@ impl Order {
             let [start, middle, end] = [0, 1, 2].map(|next| self.other_starts[2 * at + next]);
             let (equal, above) = (sum(&self.others[start..middle]), sum(&self.others[middle..end]));
             for lane in 0..TOGETHER {
-                let (before, here) = (below[lane], u64::from(here[lane]));
-                missed[lane] += u64::from(equal[lane]) * (2 * before + here)
-                    + u64::from(above[lane]) * 2 * (before + here);
+                let (before, here) = (below[lane], here[lane]);
+                missed[lane] += equal[lane] * (2 * before + here) + above[lane] * 2 * (before + here);
                 below[lane] = before + here;
             }
         }
@@ -243,7 +258,7 @@ mod tests {
     fn resampled_areas_are_those_of_the_notes_drawn() {
         let (scores, truth) = example(23, 21);
         let scored = Scored::new(&scores, &truth).unwrap();
-        let weights = weights(23, 40, 3);
+        let weights = weights(23, 0..2, 3);
         let (micros, macros) = (micro(&scored, &weights), macro_(&scored, &weights));
         assert_eq!((micros.len(), macros.len()), (64, 64));
         let mut times = vec![0; 23];

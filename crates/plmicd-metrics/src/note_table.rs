@@ -192,13 +192,18 @@ impl Tally {
 
     /// The metrics in the order of [`NoteTable::names`]; what is undefined is 0. All 0 without notes.
     pub fn values(&mut self) -> Vec<f64> {
+        self.values_or(0.0)
+    }
+
+    /// [`Tally::values`] with another number for what is undefined.
+    pub(crate) fn values_or(&mut self, undefined: f64) -> Vec<f64> {
         self.labels.notes = self.notes;
         let notes = self.notes.max(1) as f64;
         let (precision, recall) = (self.precision / notes, self.recall / notes);
         let mut values = vec![
-            self.labels.micro_precision().unwrap_or(0.0),
-            self.labels.micro_recall().unwrap_or(0.0),
-            self.labels.micro_f1().unwrap_or(0.0),
+            self.labels.micro_precision().unwrap_or(undefined),
+            self.labels.micro_recall().unwrap_or(undefined),
+            self.labels.micro_f1().unwrap_or(undefined),
             self.labels.macro_f1_caml(),
             self.labels.macro_f1_all_labels(),
             self.labels.macro_f1_present_labels(),

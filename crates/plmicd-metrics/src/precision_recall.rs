@@ -31,12 +31,14 @@ pub fn precision_recall_curve(scored: &Scored<'_>, points: usize) -> Vec<Precisi
     let positives = Positives::new(scored.positive_scores());
     let predicted = at_least(scored.scores().par_iter().copied(), &positives);
     let (total, last) = (positives.len() as u64, positives.distinct.len());
+    // Both ends are points: one step less than points.
+    let steps = points.saturating_sub(1) as u64;
     let mut curve: Vec<PrecisionRecall> = Vec::new();
     let mut next = 0;
     for index in (0..last).rev() {
         let hits = positives.from[index];
-        if hits * points as u64 >= next * total || index == 0 {
-            next = hits * points as u64 / total + 1;
+        if hits * steps >= next * total || index == 0 {
+            next = hits * steps / total + 1;
             curve.push(PrecisionRecall {
                 score: positives.distinct[index],
                 precision: hits as f64 / predicted[index] as f64,
@@ -140,7 +142,18 @@ mod tests {
         assert_eq!(points, [(1.0 / 3.0, 1.0), (2.0 / 3.0, 2.0 / 3.0), (1.0, 0.6)]);
         // Each label that occurs has one note, and it is true there.
         assert_eq!(label_average_precisions(&scored), [Some(1.0), Some(1.0), None, None, Some(1.0)]);
-        assert!(precision_recall_curve(&scored, 1).len() <= 3);
+    }
+
+    #[test]
+    fn a_curve_has_no_more_points_than_asked_for() {
+        let truth = Truth::new(400, &[(0..400).collect::<Vec<i32>>()]).unwrap();
+        let scores: Vec<f32> = (1..=400).map(|at| at as f32 / 401.0).collect();
+        let scored = Scored::new(&scores, &truth).unwrap();
+        for points in 2..=400 {
+            let curve = precision_recall_curve(&scored, points);
+            assert!(curve.len() <= points && curve.len() + 1 >= points, "{points}: {}", curve.len());
+            assert_eq!(curve.last().unwrap().recall, 1.0);
+        }
     }
 
     #[test]

@@ -91,7 +91,9 @@ fn highest(row: &[f32], k: usize) -> Vec<u32> {
     let mut ids: Vec<u32> = (0..row.len() as u32).collect();
     let k = k.min(ids.len());
     if k < ids.len() && k > 0 {
-        let order = |a: &u32, b: &u32| row[*b as usize].total_cmp(&row[*a as usize]).then(a.cmp(b));
+        // Adding 0 turns a negative zero into zero.
+        let score = |id: &u32| row[*id as usize] + 0.0;
+        let order = |a: &u32, b: &u32| score(b).total_cmp(&score(a)).then(a.cmp(b));
         ids.select_nth_unstable_by(k - 1, order);
     }
     ids.truncate(k);

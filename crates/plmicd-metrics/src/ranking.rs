@@ -135,7 +135,8 @@ fn hits(ranks: &[u32], k: usize) -> u64 {
 /// 1-based ranks of the true labels of one note, ascending. One pass over the scores, each placed among the
 /// few true ones by binary search: no sort of the whole row.
 fn true_ranks(row: &[f32], truth: &[u32], keep: Option<&[bool]>) -> Vec<u32> {
-    let mut order: Vec<(f32, u32)> = truth.iter().map(|&label| (row[label as usize], label)).collect();
+    // Adding 0 turns a negative zero into zero, as which it counts below.
+    let mut order: Vec<(f32, u32)> = truth.iter().map(|&label| (row[label as usize] + 0.0, label)).collect();
     order.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     let Some(&(lowest, _)) = order.last() else { return Vec::new() };
     // passed[i]: labels that stand behind exactly i true labels (or are the i-th), hence before the i-th.

@@ -19,8 +19,9 @@ pub struct Interval {
 }
 
 /// Percentile bootstrap (Efron and Tibshirani 1993, chapter 13) over notes: 95 % intervals of every metric of the
-/// table, in the order of [`NoteTable::names`]. Empty without notes or resamples.
-pub fn bootstrap(table: &NoteTable, ks: &[usize], resamples: usize, seed: u64) -> Vec<Interval> {
+/// table, in the order of [`NoteTable::names`]. Resamples in which a metric is undefined are left out; `None` where it is
+/// in all of them. Empty without notes or resamples.
+pub fn bootstrap(table: &NoteTable, ks: &[usize], resamples: usize, seed: u64) -> Vec<Option<Interval>> {
     let notes = table.num_notes();
     if notes == 0 || resamples == 0 {
         return Vec::new();
@@ -33,12 +34,16 @@ pub fn bootstrap(table: &NoteTable, ks: &[usize], resamples: usize, seed: u64) -
                 tally.clear();
                 draw(times, seed, resample);
                 times.iter().enumerate().for_each(|(note, times)| tally.add(table, note, *times));
-                tally.values()
+                tally.values_or(f64::NAN)
             },
         )
         .collect();
     (0..samples[0].len())
-        .map(|metric| interval(samples.iter().map(|sample| sample[metric]).collect()))
+        .map(|metric| {
+            let defined = samples.iter().map(|sample| sample[metric]).filter(|value| !value.is_nan());
+            let values: Vec<f64> = defined.collect();
+            (!values.is_empty()).then(|| interval(values))
+        })
         .collect()
 }
 

@@ -224,7 +224,8 @@ pub struct Stability {
     pub value: Interval,
 }
 
-/// Bootstrap over notes of the choice among the ascending `thresholds` by micro F1. `None` without notes.
+/// Bootstrap over notes of the choice among the ascending `thresholds` by micro F1. Resamples in which it is 0 at all of
+/// them are left out; `None` where it is in every one, or without notes.
 pub fn stability(scored: &Scored<'_>, thresholds: &[f32], resamples: usize, seed: u64) -> Option<Stability> {
     let truth = scored.truth();
     let notes = truth.num_notes();
@@ -250,7 +251,7 @@ pub fn stability(scored: &Scored<'_>, thresholds: &[f32], resamples: usize, seed
             bins.into_iter().skip(1)
         })
         .collect();
-    let choices: Vec<(f64, f64)> = (0..resamples as u64)
+    let choices: Vec<Option<(f64, f64)>> = (0..resamples as u64)
         .into_par_iter()
         .map_init(
             || (vec![0u32; notes], vec![(0u64, 0u64); steps]),
@@ -270,17 +271,21 @@ pub fn stability(scored: &Scored<'_>, thresholds: &[f32], resamples: usize, seed
                 let value = |(predicted, hits): (u64, u64)| {
                     crate::counts::ratio(2 * hits, predicted + positives).unwrap_or(0.0)
                 };
-                let mut best = (f64::from(thresholds[0]), value(sums[0]));
-                for (&threshold, &sum) in thresholds.iter().zip(sums.iter()) {
-                    // The highest threshold of several, as in the search.
-                    if value(sum) >= best.1 {
-                        best = (f64::from(threshold), value(sum));
-                    }
-                }
-                best
+                let values: Vec<f64> = sums.iter().map(|sum| value(*sum)).collect();
+                let best = values.iter().copied().fold(0.0, f64::max);
+                // Nothing true was drawn or found: no threshold is better than another.
+                let last = values.iter().rposition(|value| *value == best && best > 0.0)?;
+                // As in the search: of several, the highest that lie beside each other, and their middle.
+                let first =
+                    values[..last].iter().rposition(|value| *value != best).map_or(0, |below| below + 1);
+                Some(((f64::from(thresholds[first]) + f64::from(thresholds[last])) / 2.0, best))
             },
         )
         .collect();
+    let choices: Vec<(f64, f64)> = choices.into_iter().flatten().collect();
+    if choices.is_empty() {
+        return None;
+    }
     Some(Stability {
         threshold: interval(choices.iter().map(|choice| choice.0).collect()),
         mean_threshold: choices.iter().map(|choice| choice.0).sum::<f64>() / choices.len() as f64,

@@ -142,11 +142,15 @@ proptest! {
         let table = table(&scored, &Rule::Global(0.5));
         let intervals = bootstrap(&table, &[2], 50, 7);
         prop_assert_eq!(intervals.len(), table.names(&[2]).len());
-        prop_assert!(intervals.iter().all(|i| i.low <= i.high && (0.0..=1.0).contains(&i.low)));
+        prop_assert!(intervals.iter().flatten().all(|i| i.low <= i.high && (0.0..=1.0).contains(&i.low)));
+        let decides = (0..truth.num_notes()).any(|note| !table.predictions().row(note).is_empty());
+        prop_assert_eq!(intervals[0].is_some(), decides);
         prop_assert_eq!(bootstrap(&table, &[2], 50, 7), intervals);
         let thresholds = curve_thresholds(&scored, best_micro_f1(&scored).threshold);
-        let found = stability(&scored, &thresholds, 50, 7).unwrap();
-        prop_assert!(found.threshold.low <= found.threshold.high && found.value.low <= found.value.high);
+        let found = stability(&scored, &thresholds, 50, 7);
+        if let Some(found) = found {
+            prop_assert!(found.threshold.low <= found.threshold.high && found.value.low <= found.value.high);
+        }
     }
 }
 
@@ -197,7 +201,32 @@ fn an_interval_is_as_wide_as_theory_says() {
     // Exact match is a share of 0.8 over 400 notes: standard error 0.02.
     let names = bad.names(&[]);
     let at = names.iter().position(|name| name == "exact_match_ratio").unwrap();
-    let interval = bootstrap(&bad, &[], 2000, 3)[at];
+    let interval = bootstrap(&bad, &[], 2000, 3)[at].unwrap();
     assert!((interval.standard_error - 0.02).abs() < 0.002, "{interval:?}");
     assert!((interval.low - 0.76).abs() < 0.01 && (interval.high - 0.84).abs() < 0.01, "{interval:?}");
+}
+
+#[test]
+fn samples_without_a_true_pair_do_not_choose() {
+    let truth = Truth::new(2, &[vec![0], vec![], vec![]]).unwrap();
+    let scores = [0.3, 0.1, 0.1, 0.1, 0.1, 0.1];
+    let scored = Scored::new(&scores, &truth).unwrap();
+    let thresholds = curve_thresholds(&scored, best_micro_f1(&scored).threshold);
+    let found = stability(&scored, &thresholds, 200, 1).unwrap();
+    // From 0.1 to below 0.3 only the true pair is predicted: the middle, whichever notes are drawn beside.
+    assert_eq!((found.value.low, found.value.high), (1.0, 1.0));
+    assert!(found.threshold.low > 0.1 && found.threshold.high < 0.3, "{found:?}");
+    let nothing = Truth::new(2, &[vec![], vec![], vec![]]).unwrap();
+    assert_eq!(stability(&Scored::new(&scores, &nothing).unwrap(), &thresholds, 200, 1), None);
+}
+
+#[test]
+fn a_negative_zero_is_zero() {
+    let truth = Truth::new(4, &[vec![0, 2]]).unwrap();
+    let ranks = |scores: &[f32]| {
+        let scored = Scored::new(scores, &truth).unwrap();
+        let highest = Predictions::new(&scored, &Rule::TopK(2)).row(0).to_vec();
+        (Ranking::new(&scored, &Scope::everything(&truth)).ranks()[0].clone(), highest)
+    };
+    assert_eq!(ranks(&[-0.0, 0.0, 0.0, 0.5]), ranks(&[0.0, 0.0, 0.0, 0.5]));
 }

@@ -249,9 +249,11 @@ fn threshold(thresholds: &Thresholds) -> Option<Figure> {
         "instance_f1" => "It maximises instance F1 on dev.",
         _ => "It was given.",
     };
-    let stable = thresholds.stability.as_ref().map_or_else(String::new, |stability| {
+    // What was given does not move with the notes.
+    let searched = thresholds.stability.as_ref().filter(|_| thresholds.objective != "fixed");
+    let stable = searched.map_or_else(String::new, |stability| {
         format!(
-            " On other notes of the same kind it would lie between {:.3} and {:.3} (95 %).",
+            " On other notes of the same kind the one that maximises micro F1 would lie between {:.3} and {:.3} (95 %).",
             stability.threshold.low, stability.threshold.high
         )
     });

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use plmicd_data::{Evaluation, Interval, Split};
+use plmicd_data::{DecisionRule, Evaluation, Interval, Split};
 use serde::Serialize;
 
 /// Metrics side by side: `headline.json`.
@@ -12,9 +12,13 @@ pub struct Headline {
     pub schema: u32,
     /// Heading of the report.
     pub title: String,
+    /// How scores became decisions.
+    pub rule: DecisionRule,
+    /// Codes predicted for every note, with rule `top_k`.
+    pub k: Option<u64>,
     /// What the threshold maximises on dev.
     pub objective: String,
-    /// The decision threshold.
+    /// The decision threshold, which rules `top_k` and `expected_count` do not use.
     pub threshold: f64,
     /// What each column holds.
     pub columns: Vec<HeadlineColumn>,
@@ -70,7 +74,8 @@ impl Headline {
         self.columns.iter().rposition(|column| column.of == "model")
     }
 
-    pub(crate) fn of(title: &str, evaluation: &Evaluation) -> Self {
+    /// `k` is that of rule `top_k`.
+    pub(crate) fn of(title: &str, evaluation: &Evaluation, k: Option<u64>) -> Self {
         let mut columns = Vec::new();
         let mut values: Vec<&BTreeMap<String, f64>> = Vec::new();
         let mut intervals: Vec<Option<&BTreeMap<String, Interval>>> = Vec::new();
@@ -108,8 +113,10 @@ impl Headline {
             names.iter().filter(fits).map(|name| row(name)).collect::<Vec<_>>()
         });
         Self {
-            schema: 2,
+            schema: 3,
             title: title.to_owned(),
+            rule: evaluation.rule,
+            k,
             objective: evaluation.objective.clone(),
             threshold: evaluation.threshold,
             rows: shown.collect(),
@@ -193,11 +200,16 @@ pub(crate) fn metric_title(name: &str) -> String {
     .to_owned()
 }
 
+/// Whether a metric is a number of codes; all others are shares.
+pub(crate) fn is_count(name: &str) -> bool {
+    name == "macro_auc_labels"
+}
+
 /// A value as shown: four decimals, whole numbers for counts.
 pub(crate) fn show(name: &str, value: Option<f64>) -> String {
     match value {
         None => "–".to_owned(),
-        Some(value) if name.ends_with("_labels") && value >= 2.0 => format!("{value:.0}"),
+        Some(value) if is_count(name) => format!("{value:.0}"),
         Some(value) => format!("{value:.4}"),
     }
 }

@@ -61,7 +61,7 @@ impl Stage for Report {
     type Config = ReportConfig;
 
     const NAME: &'static str = "report";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const OUTPUT: &'static str = kind::REPORT;
     const SCHEMA: u32 = 1;
     const SUMMARY: &'static str = "write the report: metrics table, curves, data set, codes";
@@ -83,7 +83,7 @@ impl Stage for Report {
 
     fn run(config: &Self::Config, context: &StageContext<'_>) -> Result<(), StageError> {
         let sources = sources::Sources::read(context)?;
-        let headline = headline::Headline::of(&config.title, &sources.evaluation);
+        let headline = headline::Headline::of(&config.title, &sources.evaluation, sources.thresholds.k);
         let page = page::render(config, &sources, &headline)?;
         let out = context.output_dir();
         fs_err::write(out.join(file::HTML), page)?;

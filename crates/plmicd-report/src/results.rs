@@ -1,6 +1,6 @@
 //! The top of the page: what was evaluated, the numbers that most readers look for first, and the table of metrics.
 
-use plmicd_data::{DecisionRule, Evaluation, Thresholds};
+use plmicd_data::{DecisionRule, Thresholds};
 use serde::Serialize;
 
 use crate::headline::{Headline, HeadlineRow, show, split_title};
@@ -64,7 +64,7 @@ pub(crate) fn facts(sources: &Sources) -> Vec<(String, String)> {
         add(&format!("{} notes", split_title(*split)), sources.privacy.count(result.notes));
         add("Codes", thousands(result.labels));
     }
-    add("Predicted", rule(&sources.evaluation, sources.thresholds.k));
+    add("Predicted", rule(sources.evaluation.rule, sources.thresholds.k));
     let chosen = match sources.evaluation.objective.as_str() {
         "micro_f1" => "the highest micro F1 on dev",
         "bagged_micro_f1" => "the mean of those of the highest micro F1 on samples of the dev notes",
@@ -76,7 +76,9 @@ pub(crate) fn facts(sources: &Sources) -> Vec<(String, String)> {
         1.0 => "; codes without training notes are not predicted".to_owned(),
         own => format!("; {} for codes without training notes", significant(own)),
     });
-    add("Threshold", format!("{:.4}, {chosen}{unseen}", sources.evaluation.threshold));
+    if !matches!(sources.evaluation.rule, DecisionRule::TopK | DecisionRule::ExpectedCount) {
+        add("Threshold", format!("{:.4}, {chosen}{unseen}", sources.evaluation.threshold));
+    }
     facts
 }
 
@@ -95,8 +97,9 @@ fn significant(value: f64) -> String {
     }
 }
 
-fn rule(evaluation: &Evaluation, k: Option<u64>) -> String {
-    match (evaluation.rule, k) {
+/// Which codes a note gets.
+pub(crate) fn rule(rule: DecisionRule, k: Option<u64>) -> String {
+    match (rule, k) {
         (DecisionRule::Global, _) => "codes that score above the threshold".to_owned(),
         (DecisionRule::PerCode, _) => "codes that score above thresholds of their own".to_owned(),
         (DecisionRule::UnseenApart, _) => {

@@ -1,21 +1,37 @@
 //! The metrics table as Markdown, CSV, LaTeX and plain text.
 
+use plmicd_data::DecisionRule;
+
 use crate::headline::{Headline, HeadlineRow, show};
+use crate::results::rule;
 
 /// A Markdown table.
 pub(crate) fn markdown(headline: &Headline) -> String {
     let titles: Vec<String> = headline.columns.iter().map(|column| markdown_cell(&column.title)).collect();
     let mut text = format!("# {}\n\n", markdown_cell(&headline.title));
-    text.push_str(&format!(
-        "Decision threshold: {} ({}).\n\n",
-        headline.threshold,
-        markdown_cell(&headline.objective)
-    ));
+    text.push_str(&format!("{}\n\n", decision(headline)));
     text.push_str(&format!("| Metric | {} |\n|---|{}\n", titles.join(" | "), "---:|".repeat(titles.len())));
     for row in &headline.rows {
         text.push_str(&format!("| {} | {} |\n", markdown_cell(&row.title), values(row).join(" | ")));
     }
     text
+}
+
+/// How scores became decisions, as a sentence.
+fn decision(headline: &Headline) -> String {
+    let threshold = format!("{} ({})", headline.threshold, markdown_cell(&headline.objective));
+    match headline.rule {
+        DecisionRule::Global => format!("Decision threshold: {threshold}."),
+        DecisionRule::PerCode => {
+            format!("Decision thresholds: one for each code, drawn towards {threshold}.")
+        }
+        DecisionRule::UnseenApart => {
+            format!("Decision threshold: {threshold}; another one for codes without training notes.")
+        }
+        DecisionRule::TopK | DecisionRule::ExpectedCount => {
+            format!("Predicted: {}.", rule(headline.rule, headline.k))
+        }
+    }
 }
 
 /// A table of aligned columns.

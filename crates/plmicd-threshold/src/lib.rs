@@ -29,7 +29,7 @@ impl Stage for Threshold {
     type Config = ThresholdConfig;
 
     const NAME: &'static str = "threshold";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const OUTPUT: &'static str = kind::THRESHOLDS;
     const SCHEMA: u32 = Thresholds::SCHEMA;
     const SUMMARY: &'static str = "choose the decision rule on the dev scores";

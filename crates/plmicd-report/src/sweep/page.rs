@@ -6,10 +6,10 @@ use serde_json::json;
 
 use super::config::SweepReportConfig;
 use super::results::{Results, split_word};
-use super::table::Summary;
+use super::table::{Summary, SummaryRow};
 use crate::data_set::{Row, Table};
 use crate::figures::{self, Figure};
-use crate::headline::{metric_title, show};
+use crate::headline::{is_count, metric_title, show};
 use crate::page;
 
 /// Metrics with a figure of differences, at most.
@@ -35,6 +35,7 @@ pub(crate) fn render(
             Some(format!("“{}” is not compared with the baseline: {why}.", variant.title))
         })
         .collect();
+    let remarks: Vec<String> = remarks.into_iter().chain(undefined(summary)).collect();
     let figures = differences(summary);
     let mut contents = vec![("results", "Results")];
     if !figures.is_empty() {
@@ -52,6 +53,7 @@ pub(crate) fn render(
             replicated => results.replicated(),
             baseline => results.baseline.map(|at| results.variants[at].title.clone()),
             trials => config.trials,
+            untested => untested(summary),
             remarks,
             published => summary.published(),
             source => config.published_source,
@@ -65,13 +67,39 @@ pub(crate) fn render(
 /// Every cell with its metrics.
 fn cells(config: &SweepReportConfig, results: &Results) -> Table {
     let rows = results.variants.iter().flat_map(|variant| &variant.cells).map(|cell| {
-        let mut cells = vec![format!("{:.4}", cell.threshold)];
+        let mut cells = vec![cell.threshold.map_or_else(|| "–".to_owned(), |value| format!("{value:.4}"))];
         cells.extend(config.metrics.iter().map(|name| show(name, cell.metrics.get(name).copied())));
         Row { title: cell.name.clone(), cells }
     });
     let mut columns = vec!["Threshold".to_owned()];
     columns.extend(config.metrics.iter().map(|name| metric_title(name)));
     Table { caption: "Cells of the sweep".to_owned(), columns, rows: rows.collect() }
+}
+
+/// Titles of the metrics of which no difference was tested.
+fn untested(summary: &Summary) -> Vec<String> {
+    let tested =
+        |at: usize| summary.variants.iter().any(|row| row.values[at].is_some_and(|value| value.p.is_some()));
+    let untested = summary.metrics.iter().enumerate().filter(|(at, _)| !tested(*at));
+    untested.map(|(_, metric)| metric_title(metric)).collect()
+}
+
+/// Which means are over less seeds than the variant has.
+fn undefined(summary: &Summary) -> Vec<String> {
+    let of_row = |row: &SummaryRow| {
+        let values = summary.metrics.iter().zip(&row.values);
+        let few = values.filter_map(|(metric, value)| Some((metric, (*value)?.seeds)));
+        let few = few.filter(|(_, seeds)| *seeds < row.seeds).map(|(metric, seeds)| {
+            let missing = row.seeds - seeds;
+            let title = metric_title(metric);
+            format!(
+                "{title} of “{}” is undefined for {missing} of {} seeds, which its mean leaves out.",
+                row.title, row.seeds
+            )
+        });
+        few.collect::<Vec<String>>()
+    };
+    summary.variants.iter().flat_map(of_row).collect()
 }
 
 /// How far each variant is above the baseline, in percentage points, for the first metrics.
@@ -81,7 +109,7 @@ fn differences(summary: &Summary) -> Vec<Figure> {
     let Some(base) = summary.variants.iter().find(|row| row.variant == *baseline) else { return Vec::new() };
     let others: Vec<_> = summary.variants.iter().filter(|row| row.variant != *baseline).collect();
     let figure = |(at, id): (usize, &'static str)| {
-        let name = summary.metrics.get(at)?;
+        let name = summary.metrics.get(at).filter(|name| !is_count(name))?;
         let base = base.values.get(at).copied()??;
         let mut titles = Vec::new();
         let (mut values, mut errors, mut rows) = (Vec::new(), Vec::new(), Vec::new());

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use plmicd_data::{DataError, Evaluation, LabelSpace, NoteOutcomes, Split, TokenStats};
-use plmicd_metrics::{NoteTable, compare_replicates, mean_and_deviation};
+use plmicd_data::{DataError, DecisionRule, Evaluation, LabelSpace, NoteOutcomes, Split, TokenStats};
+use plmicd_metrics::{NoteTable, compare_replicates};
 use plmicd_pipeline::{BadInput, Input, StageContext, StageError};
 
 use super::config::{SweepReportConfig, variant_and_seed};
@@ -14,8 +14,8 @@ pub(crate) struct Cell {
     pub name: String,
     /// Metrics of the split by name.
     pub metrics: BTreeMap<String, f64>,
-    /// The decision threshold.
-    pub threshold: f64,
+    /// The decision threshold, where one decides.
+    pub threshold: Option<f64>,
     /// `None` where the cell has no seed of its own.
     seed: Option<u64>,
     /// Codes and notes; read only where variants are compared.
@@ -42,11 +42,9 @@ pub(crate) struct Variant {
 }
 
 impl Variant {
-    /// Mean and standard deviation over the seeds that have the metric.
-    pub fn summary(&self, metric: &str) -> Option<(f64, f64)> {
-        let values: Vec<f64> =
-            self.cells.iter().filter_map(|cell| cell.metrics.get(metric).copied()).collect();
-        mean_and_deviation(&values)
+    /// Values of a metric over the seeds that have it: where a model predicts nothing, some are undefined.
+    pub fn values(&self, metric: &str) -> Vec<f64> {
+        self.cells.iter().filter_map(|cell| cell.metrics.get(metric).copied()).collect()
     }
 }
 
@@ -147,7 +145,12 @@ fn read(
     Ok(Cell {
         name: name.to_owned(),
         metrics: split.metrics,
-        threshold: evaluation.threshold,
+        threshold: match evaluation.rule {
+            DecisionRule::TopK | DecisionRule::ExpectedCount => None,
+            DecisionRule::Global | DecisionRule::PerCode | DecisionRule::UnseenApart => {
+                Some(evaluation.threshold)
+            }
+        },
         seed,
         labels: if compared {
             Some(LabelSpace::read(&input.file(LabelSpace::FILE)).map_err(reading)?)

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use plmicd_data::Split;
+use plmicd_metrics::mean_and_deviation;
 use plmicd_pipeline::StageError;
 use serde::Serialize;
 
 use super::config::{PublishedRow, SweepReportConfig};
 use super::results::{Results, Variant};
 use crate::data_set::{Row, Table};
-use crate::headline::metric_title;
+use crate::headline::{is_count, metric_title};
 use crate::text::{aligned, latex_cell, markdown_cell};
 
 /// The table: `headline.json`.
@@ -57,6 +58,8 @@ pub(crate) struct SummaryValue {
     pub mean: f64,
     /// Standard deviation of the sample over seeds; `None` for one seed.
     pub deviation: Option<f64>,
+    /// Seeds that have the metric.
+    pub seeds: usize,
     /// Of a difference from the baseline as large by chance; `None` where that was not tested.
     pub p: Option<f64>,
 }
@@ -79,9 +82,11 @@ impl Summary {
             )));
         }
         let value = |variant: &Variant, metric: &str| {
-            let (mean, deviation) = variant.summary(metric)?;
-            let deviation = (variant.cells.len() > 1).then_some(deviation);
-            Some(SummaryValue { mean, deviation, p: variant.p_values.get(metric).copied() })
+            let values = variant.values(metric);
+            let (mean, deviation) = mean_and_deviation(&values)?;
+            let deviation = (values.len() > 1).then_some(deviation);
+            let p = variant.p_values.get(metric).copied();
+            Some(SummaryValue { mean, deviation, seeds: values.len(), p })
         };
         let row = |variant: &Variant| SummaryRow {
             variant: variant.name.clone(),
@@ -96,7 +101,7 @@ impl Summary {
             published: shares(config, &row.published),
         };
         Ok(Self {
-            schema: 1,
+            schema: 2,
             title: config.title.clone(),
             split: config.split,
             metrics: config.metrics.clone(),
@@ -119,7 +124,8 @@ impl Summary {
     fn cells(&self, row: &SummaryRow) -> Vec<String> {
         let ratio = row.fragmentation.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}"));
         let ratio = self.fragmented().then_some(ratio);
-        ratio.into_iter().chain(row.values.iter().map(|value| shown(*value, " ± "))).collect()
+        let values = self.metrics.iter().zip(&row.values).map(|(metric, value)| shown(metric, *value));
+        ratio.into_iter().chain(values).collect()
     }
 
     /// For the page.
@@ -133,9 +139,10 @@ impl Summary {
     fn lines(&self) -> Vec<(String, Vec<String>)> {
         let ratio = self.fragmented().then(|| "–".to_owned());
         let published = |title: String, values: &[Option<f64>]| {
-            let percent =
-                |value: &Option<f64>| value.map_or_else(|| "–".to_owned(), |v| format!("{:.1}", 100.0 * v));
-            (title, ratio.iter().cloned().chain(values.iter().map(percent)).collect())
+            let cell = |(metric, value): (&String, &Option<f64>)| {
+                value.map_or_else(|| "–".to_owned(), |value| format!("{:.1}", unit(metric) * value))
+            };
+            (title, ratio.iter().cloned().chain(self.metrics.iter().zip(values).map(cell)).collect())
         };
         let mut lines = Vec::new();
         for row in &self.variants {
@@ -152,20 +159,28 @@ impl Summary {
 
     /// Published figures, and how far ours are above them.
     pub fn published(&self) -> Option<Table> {
-        let cell = |(published, ours): (&Option<f64>, &Option<SummaryValue>)| match (published, ours) {
-            (Some(published), Some(ours)) => {
-                format!("{:.1} ({:+.1})", 100.0 * published, 100.0 * (ours.mean - published))
+        let cell = |metric: &String, published: &Option<f64>, ours: &Option<SummaryValue>| {
+            let unit = unit(metric);
+            match (published, ours) {
+                (Some(published), Some(ours)) => {
+                    format!("{:.1} ({:+.1})", unit * published, unit * (ours.mean - published))
+                }
+                (Some(published), None) => format!("{:.1}", unit * published),
+                (None, _) => "–".to_owned(),
             }
-            (Some(published), None) => format!("{:.1}", 100.0 * published),
-            (None, _) => "–".to_owned(),
         };
-        let ours = self.variants.iter().filter(|row| row.published.iter().any(Option::is_some)).map(|row| {
-            Row { title: row.title.clone(), cells: row.published.iter().zip(&row.values).map(cell).collect() }
-        });
-        let others = self.others.iter().map(|row| Row {
-            title: row.title.clone(),
-            cells: row.published.iter().map(|value| cell((value, &None))).collect(),
-        });
+        let cells = |published: &[Option<f64>], ours: &[Option<SummaryValue>]| {
+            let ours = ours.iter().chain(std::iter::repeat(&None));
+            let both = self.metrics.iter().zip(published).zip(ours);
+            both.map(|((metric, published), ours)| cell(metric, published, ours)).collect()
+        };
+        let ours = self
+            .variants
+            .iter()
+            .filter(|row| row.published.iter().any(Option::is_some))
+            .map(|row| Row { title: row.title.clone(), cells: cells(&row.published, &row.values) });
+        let others =
+            self.others.iter().map(|row| Row { title: row.title.clone(), cells: cells(&row.published, &[]) });
         let rows: Vec<Row> = ours.chain(others).collect();
         let caption = "Published figures, and in brackets how far ours are above them".to_owned();
         let columns = self.metrics.iter().map(|name| metric_title(name)).collect();
@@ -205,7 +220,7 @@ impl Summary {
                 text.push_str(&format!(
                     "{},{metric},{},{},{},{},{}\n",
                     row.variant,
-                    row.seeds,
+                    value.map_or(0, |value| value.seeds),
                     number(value.map(|value| value.mean)),
                     number(value.and_then(|value| value.deviation)),
                     number(value.and_then(|value| value.p)),
@@ -233,15 +248,20 @@ impl Summary {
 
 /// Published percentages as shares, one for each metric.
 fn shares(config: &SweepReportConfig, published: &BTreeMap<String, f64>) -> Vec<Option<f64>> {
-    config.metrics.iter().map(|metric| Some(published.get(metric)? / 100.0)).collect()
+    config.metrics.iter().map(|metric| Some(published.get(metric)? / unit(metric))).collect()
+}
+
+/// What a value is multiplied by to be shown: shares are shown in percent.
+fn unit(metric: &str) -> f64 {
+    if is_count(metric) { 1.0 } else { 100.0 }
 }
 
 /// `59.8 ± 0.2 *`: percent; one star for p < 0.05, two for p < 0.01.
-fn shown(value: Option<SummaryValue>, between: &str) -> String {
+fn shown(metric: &str, value: Option<SummaryValue>) -> String {
     let Some(value) = value else { return "–".to_owned() };
-    let mut text = format!("{:.1}", 100.0 * value.mean);
+    let mut text = format!("{:.1}", unit(metric) * value.mean);
     if let Some(deviation) = value.deviation {
-        text.push_str(&format!("{between}{:.1}", 100.0 * deviation));
+        text.push_str(&format!(" ± {:.1}", unit(metric) * deviation));
     }
     match value.p {
         Some(p) if p < 0.01 => text.push_str(" **"),
@@ -257,7 +277,7 @@ mod tests {
 
     #[test]
     fn published_figures_stand_below_ours() {
-        let value = |mean| Some(SummaryValue { mean, deviation: None, p: None });
+        let value = |mean| Some(SummaryValue { mean, deviation: None, seeds: 1, p: None });
         let row = |title: &str, fragmentation, published| SummaryRow {
             variant: title.to_lowercase(),
             title: title.to_owned(),
@@ -293,10 +313,17 @@ mod tests {
 
     #[test]
     fn values_show_spread_and_significance() {
-        let value = |deviation, p| Some(SummaryValue { mean: 0.598, deviation, p });
-        assert_eq!(shown(value(None, None), " ± "), "59.8");
-        assert_eq!(shown(value(Some(0.0021), Some(0.03)), " ± "), "59.8 ± 0.2 *");
-        assert_eq!(shown(value(Some(0.0), Some(0.001)), " ± "), "59.8 ± 0.0 **");
-        assert_eq!(shown(None, " ± "), "–");
+        let value = |deviation, p| Some(SummaryValue { mean: 0.598, deviation, seeds: 3, p });
+        let shown = |value| shown("micro_f1", value);
+        assert_eq!(shown(value(None, None)), "59.8");
+        assert_eq!(shown(value(Some(0.0021), Some(0.03))), "59.8 ± 0.2 *");
+        assert_eq!(shown(value(Some(0.0), Some(0.001))), "59.8 ± 0.0 **");
+        assert_eq!(shown(None), "–");
+    }
+
+    #[test]
+    fn numbers_of_codes_are_no_percentages() {
+        let value = Some(SummaryValue { mean: 18.0, deviation: Some(0.5), seeds: 2, p: None });
+        assert_eq!(shown("macro_auc_labels", value), "18.0 ± 0.5");
     }
 }

@@ -148,7 +148,7 @@ fn the_headline_is_there_for_programs_and_terminals() {
     let inputs = Inputs::new();
     inputs.run();
     let json: serde_json::Value = serde_json::from_str(&inputs.read("headline.json")).unwrap();
-    assert_eq!(json["schema"], 2);
+    assert_eq!(json["schema"], 3);
     assert_eq!(json["rows"][0]["intervals"][1], serde_json::json!([0.64, 0.67]));
     assert_eq!(json["columns"][2]["of"], "frequent_codes");
     assert_eq!(json["rows"][0]["name"], "micro_f1");
