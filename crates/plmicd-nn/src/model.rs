@@ -9,7 +9,7 @@ use crate::loss::LabelTargets;
 use crate::note_encoder::NoteEncoder;
 use crate::parameters::{NamedParameter, ParameterStore};
 use crate::segment::{SegmentBatch, SpecialTokens};
-use crate::train_pass::{self, Pacing, Part, PhaseTimes};
+use crate::train_pass::{self, Group, Pacing, Part, Passes, PhaseTimes};
 use crate::{AttentionPath, NnError, Precision};
 
 /// PLM-ICD (Huang et al. 2022) and its variants: an encoder over a note or its segments, and what [`Pooling`] and
@@ -140,9 +140,6 @@ impl PlmIcd {
         scale: f64,
         seed: u64,
     ) -> Result<Tensor, NnError> {
-        if self.config.r_drop > 0.0 {
-            return self.train_step_twice(batch, truth, scale, seed);
-        }
         let expected = [batch.num_notes() as i64, self.num_labels() as i64];
         if truth.tensor().size() != expected {
             return Err(NnError::Invalid(format!(
@@ -153,42 +150,14 @@ impl PlmIcd {
             )));
         }
         self.encoder.hold_low();
-        let loss = self.pass_over(batch, truth.tensor(), scale * self.loss_factor(), seed);
+        let scale = scale * self.loss_factor();
+        let loss = match self.config.r_drop > 0.0 {
+            true => self.two_passes_over(batch, truth.tensor(), scale, seed),
+            false => self.pass_over(batch, truth.tensor(), scale, seed),
+        };
         // The weights are about to change.
         self.encoder.release_low();
         Ok(loss?.to_kind(Kind::Double) * self.loss_factor())
-    }
-
-    /// [`PlmIcd::train_step`] with R-Drop.
-    fn train_step_twice(
-        &self,
-        batch: &SegmentBatch,
-        truth: &LabelTargets,
-        scale: f64,
-        seed: u64,
-    ) -> Result<Tensor, NnError> {
-        let states = [seed, plmicd_torch::derive_seed(seed, "r-drop", 1)]
-            .map(|seed| self.encoder.forward(&batch.ids, &batch.mask, &Dropout::seeded(seed)).flatten(0, 1));
-        let detached = states.each_ref().map(Tensor::detach);
-        let head = self
-            .head
-            .label_attention()
-            .ok_or_else(|| NnError::Invalid("R-Drop needs label attention over the whole note".to_owned()))?;
-        let passes = head.two_passes(
-            detached.each_ref(),
-            &batch.spans,
-            truth.tensor(),
-            self.config.loss,
-            self.config.r_drop,
-            scale * self.loss_factor(),
-            self.config.label_block,
-        )?;
-        for (states, gradient) in states.iter().zip(&passes.grad_states) {
-            if states.requires_grad() {
-                plmicd_torch::backward_with_gradient(states, gradient)?;
-            }
-        }
-        Ok(passes.loss.to_kind(Kind::Double) * self.loss_factor())
     }
 
     /// The loss [B,Y] of each logit, reduced as in training, as a number.
@@ -249,7 +218,7 @@ impl PlmIcd {
         Ok(())
     }
 
-    /// The mean loss over the notes of a batch, which go through the model in groups.
+    /// The mean loss over the notes of a batch.
     fn pass_over(
         &self,
         batch: &SegmentBatch,
@@ -257,33 +226,77 @@ impl PlmIcd {
         scale: f64,
         seed: u64,
     ) -> Result<Tensor, NnError> {
-        let dropout = Dropout::seeded(seed);
+        self.in_groups(batch, targets, [seed], |group, [states]| {
+            let own = Dropout::seeded(derive_seed(seed, "head", group.first_segment.unsigned_abs()));
+            let (loss, block) = (self.config.loss, self.config.label_block);
+            let scale = scale * group.share;
+            let pass = self.head.pass(states, &group.notes, &group.targets, loss, scale, block, &own)?;
+            Ok(pass.into())
+        })
+    }
+
+    /// [`PlmIcd::pass_over`] with R-Drop.
+    fn two_passes_over(
+        &self,
+        batch: &SegmentBatch,
+        targets: &Tensor,
+        scale: f64,
+        seed: u64,
+    ) -> Result<Tensor, NnError> {
+        let head = self
+            .head
+            .label_attention()
+            .ok_or_else(|| NnError::Invalid("R-Drop needs label attention over the whole note".to_owned()))?;
+        let seeds = [seed, derive_seed(seed, "r-drop", 1)];
+        self.in_groups(batch, targets, seeds, |group, states| {
+            let states = states.map(|states| states.flatten(0, 1));
+            let passes = head.two_passes(
+                states.each_ref(),
+                &group.notes.spans,
+                &group.targets,
+                self.config.loss,
+                self.config.r_drop,
+                scale * group.share,
+                self.config.label_block,
+            )?;
+            Ok(Passes { loss: passes.loss, grad_states: passes.grad_states })
+        })
+    }
+
+    /// The mean loss over the notes of a batch, which go through the model in groups, `P` times with dropout by the seeds.
+    fn in_groups<const P: usize>(
+        &self,
+        batch: &SegmentBatch,
+        targets: &Tensor,
+        seeds: [u64; P],
+        head: impl Fn(&Group, [&Tensor; P]) -> Result<Passes<P>, NnError>,
+    ) -> Result<Tensor, NnError> {
+        let dropouts = seeds.map(Dropout::seeded);
         let length = batch.ids.size()[1];
         let per_token = train_pass::bytes_per_token(self.encoder.config(), self.encoder.precision());
         let mut total = Tensor::zeros([], (Kind::Float, self.device));
-        for group in train_pass::groups(batch, self.device) {
-            let share = group.len() as f64 / batch.num_notes() as f64;
-            let start = batch.note_of_segment.partition_point(|&note| note < group.start) as i64;
-            let targets = targets.narrow(0, group.start as i64, group.len() as i64);
-            let notes = batch.notes(group);
-            let parts = train_pass::parts(notes.num_segments() as i64, length, self.device);
+        for notes in train_pass::groups(batch, self.device) {
+            let group = Group {
+                share: notes.len() as f64 / batch.num_notes() as f64,
+                first_segment: batch.note_of_segment.partition_point(|&note| note < notes.start) as i64,
+                targets: targets.narrow(0, notes.start as i64, notes.len() as i64),
+                notes: batch.notes(notes),
+            };
+            let parts = train_pass::parts(group.notes.num_segments() as i64, length, self.device);
             let kept = match self.pacing.kept_bytes {
                 None => parts.len(),
                 Some(most) => {
                     let largest = parts.iter().map(|part| part.count).max().unwrap_or(1);
-                    (most / (per_token * (largest * length).unsigned_abs()).max(1)) as usize
+                    let of_part = per_token * (largest * length).unsigned_abs() * P as u64;
+                    (most / of_part.max(1)) as usize
                 }
             };
-            let forward = |part: &Part| {
-                let dropout = dropout.part(part.place(start, length));
-                self.encoder.forward(&part.of(&notes.ids), &part.of(&notes.mask), &dropout)
+            let forward = |part: &Part, time: usize| {
+                let dropout = dropouts[time].part(part.place(group.first_segment, length));
+                self.encoder.forward(&part.of(&group.notes.ids), &part.of(&group.notes.mask), &dropout)
             };
-            let head = |states: &Tensor| {
-                let own = Dropout::seeded(derive_seed(seed, "head", start.unsigned_abs()));
-                let (loss, block) = (self.config.loss, self.config.label_block);
-                self.head.pass(states, &notes, &targets, loss, scale * share, block, &own)
-            };
-            total += train_pass::run(&parts, kept, &self.pacing, forward, head)? * share;
+            let loss = train_pass::run(&parts, kept, &self.pacing, forward, |states| head(&group, states))?;
+            total += loss * group.share;
         }
         Ok(total)
     }

@@ -101,6 +101,17 @@ pub(crate) fn groups(batch: &SegmentBatch, device: Device) -> Vec<std::ops::Rang
     groups
 }
 
+/// Notes of a batch that go through the model together.
+pub(crate) struct Group {
+    pub notes: SegmentBatch,
+    /// [B,Y] of these notes.
+    pub targets: Tensor,
+    /// Of the notes of the batch.
+    pub share: f64,
+    /// Number of its first segment in the batch.
+    pub first_segment: i64,
+}
+
 /// The parts in which `segments` segments of `length` tokens go through the encoder: of nearly one size.
 pub(crate) fn parts(segments: i64, length: i64, device: Device) -> Vec<Part> {
     let most = if device == Device::Cpu { PART_TOKENS } else { GPU_TOKENS };
@@ -110,50 +121,70 @@ pub(crate) fn parts(segments: i64, length: i64, device: Device) -> Vec<Part> {
     (0..count).map(|part| Part { first: bound(part), count: bound(part + 1) - bound(part) }).collect()
 }
 
-/// Forward and backward. `forward` gives the states [n,C,D] of a part, the same ones each time; `head` the loss and the
-/// gradient of all states [N,C,D], flattened or not. The first `kept` parts are computed once.
-pub(crate) fn run(
+/// Loss and gradients of states that went through the encoder `P` times.
+pub(crate) struct Passes<const P: usize> {
+    pub loss: Tensor,
+    /// By all states [N,C,D] of each time, flattened or not.
+    pub grad_states: [Tensor; P],
+}
+
+impl From<OnePass> for Passes<1> {
+    fn from(pass: OnePass) -> Self {
+        Self { loss: pass.loss, grad_states: [pass.grad_states] }
+    }
+}
+
+/// Forward and backward, `P` times side by side. `forward` gives the states [n,C,D] of a part for one of the times, the
+/// same ones whenever it is asked; `head` the loss and the gradients of all states [N,C,D]. The first `kept` parts of each
+/// time are computed once.
+pub(crate) fn run<const P: usize>(
     parts: &[Part],
     kept: usize,
     pacing: &Pacing,
-    forward: impl Fn(&Part) -> Tensor,
-    head: impl FnOnce(&Tensor) -> Result<OnePass, NnError>,
+    forward: impl Fn(&Part, usize) -> Tensor,
+    head: impl FnOnce([&Tensor; P]) -> Result<Passes<P>, NnError>,
 ) -> Result<Tensor, NnError> {
     let start = Instant::now();
-    let mut graphs = Vec::with_capacity(kept.min(parts.len()));
-    let mut states = Vec::with_capacity(parts.len());
-    for (index, part) in parts.iter().enumerate() {
-        if index < kept {
-            let graph = forward(part);
-            states.push(graph.detach());
-            graphs.push(graph);
-        } else {
-            states.push(tch::no_grad(|| forward(part)));
+    let through = |time: usize| {
+        let mut graphs = Vec::with_capacity(kept.min(parts.len()));
+        let mut states = Vec::with_capacity(parts.len());
+        for (index, part) in parts.iter().enumerate() {
+            if index < kept {
+                let graph = forward(part, time);
+                states.push(graph.detach());
+                graphs.push(graph);
+            } else {
+                states.push(tch::no_grad(|| forward(part, time)));
+            }
         }
-    }
-    let states = match states.len() {
-        1 => states.remove(0),
-        _ => Tensor::cat(&states, 0),
+        let states = match states.len() {
+            1 => states.remove(0),
+            _ => Tensor::cat(&states, 0),
+        };
+        (graphs, states)
     };
+    let times: [_; P] = std::array::from_fn(through);
     pacing.add(|times| times.encoder_forward += start.elapsed());
 
     let start = Instant::now();
-    let pass = head(&states)?;
-    let gradient = pass.grad_states.view_as(&states);
-    drop(states);
+    let Passes { loss, grad_states } = head(times.each_ref().map(|(_, states)| states))?;
     pacing.add(|times| times.label_attention += start.elapsed());
 
     let start = Instant::now();
-    let mut graphs = graphs.into_iter();
-    for part in parts {
-        let graph = graphs.next().unwrap_or_else(|| forward(part));
-        // Where the whole encoder is frozen there is nothing to go back to.
-        if graph.requires_grad() {
-            plmicd_torch::backward_with_gradient(&graph, &part.of(&gradient))?;
+    for (time, ((graphs, states), gradient)) in times.into_iter().zip(grad_states).enumerate() {
+        let gradient = gradient.view_as(&states);
+        drop(states);
+        let mut graphs = graphs.into_iter();
+        for part in parts {
+            let graph = graphs.next().unwrap_or_else(|| forward(part, time));
+            // Where the whole encoder is frozen there is nothing to go back to.
+            if graph.requires_grad() {
+                plmicd_torch::backward_with_gradient(&graph, &part.of(&gradient))?;
+            }
         }
     }
     pacing.add(|times| times.encoder_backward += start.elapsed());
-    Ok(pass.loss)
+    Ok(loss)
 }
 
 #[cfg(test)]

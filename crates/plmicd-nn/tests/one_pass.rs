@@ -81,12 +81,13 @@ fn a_step_equals_autograd_in_loss_and_every_gradient() {
 /// Several groups of notes and parts of a group, dropout in every place.
 #[test]
 fn what_is_computed_twice_is_computed_alike() {
-    for precision in [Precision::Fp32, Precision::Bf16] {
+    for (precision, r_drop) in [(Precision::Fp32, 0.0), (Precision::Bf16, 0.0), (Precision::Fp32, 2.0)] {
         let encoder = EncoderConfig::small(50, 16, 2, 2);
         let config = ModelConfig {
             segment_length: 8,
             max_length: 4500,
             padding: Padding::Mask,
+            r_drop,
             ..ModelConfig::default()
         };
         let mut model = PlmIcd::new(&encoder, config, LABELS, 1, Device::Cpu).unwrap();
@@ -100,9 +101,9 @@ fn what_is_computed_twice_is_computed_alike() {
         for most in [Some(0), Some(one_part), None] {
             model.set_kept_bytes(most);
             let again = model.train_step(&batch, &truth(), 1.0, 1).unwrap().double_value(&[]);
-            assert_eq!(again.to_bits(), loss.to_bits(), "{precision:?} {most:?}");
+            assert_eq!(again.to_bits(), loss.to_bits(), "{precision:?} {r_drop} {most:?}");
             for (name, gradient) in gradients(&model) {
-                assert!(gradient.equal(&expected[&name]), "{precision:?} {most:?} {name}");
+                assert!(gradient.equal(&expected[&name]), "{precision:?} {r_drop} {most:?} {name}");
             }
         }
         assert_ne!(

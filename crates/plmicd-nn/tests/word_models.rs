@@ -98,6 +98,19 @@ fn step(model: &WordModel, seed: u64) -> f64 {
 }
 
 #[test]
+fn a_single_word_leaves_finite_statistics() {
+    let model = model(&config(WordArchitecture::MultiResCnn));
+    let batch = model.batch(&notes()[3..], &SPECIALS).unwrap();
+    let truth = LabelTargets::from_indices(&[vec![0]], LABELS, Device::Cpu).unwrap();
+    let loss = model.train_step(&batch, &truth, 1.0, 1).unwrap().double_value(&[]);
+    assert!(loss.is_finite(), "{loss}");
+    for (name, buffer) in model.buffers() {
+        assert!(buffer.isfinite().all().int64_value(&[]) == 1, "{name}");
+    }
+    assert!(step(&model, 1).is_finite());
+}
+
+#[test]
 fn gradients_are_those_of_small_changes() {
     for config in configs() {
         let model = model(&config);

@@ -4,12 +4,18 @@
 // needs CUDA's headers to compile, and would tie the program to CUDA.
 #include "shim.h"
 
+#include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <dlfcn.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
@@ -73,6 +79,32 @@ std::vector<uint8_t> bytes_of(const char *data, size_t length) {
   return {reinterpret_cast<const uint8_t *>(data), reinterpret_cast<const uint8_t *>(data) + length};
 }
 
+// A socket that listens on this machine's loopback alone, where that is what the host's name stands for: c10d itself would
+// listen on all interfaces. Nothing for any other host. Fills in a port of 0.
+std::optional<int> listen_on_loopback(const std::string &host, uint16_t *port) {
+  if (host != "localhost" && host != "127.0.0.1") return std::nullopt;
+  const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  TORCH_CHECK(listener >= 0, "no socket: ", std::strerror(errno));
+  const auto failed = [&](const char *what) {
+    const std::string reason = std::strerror(errno);
+    close(listener);
+    TORCH_CHECK(false, what, " port ", *port, " of ", host, ": ", reason);
+  };
+  const int on = 1;
+  setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(*port);
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof address;
+  auto *generic = reinterpret_cast<sockaddr *>(&address);
+  if (bind(listener, generic, length) != 0) failed("taking");
+  if (listen(listener, SOMAXCONN) != 0) failed("listening on");
+  if (getsockname(listener, generic, &length) != 0) failed("asking for");
+  *port = ntohs(address.sin_port);
+  return listener;
+}
+
 }  // namespace
 
 extern "C" {
@@ -113,6 +145,7 @@ char *plmicd_store_open(const char *host, uint16_t port, int32_t is_host, int64_
     options.port = port;
     options.isServer = is_host != 0;
     options.waitWorkers = false;
+    if (is_host != 0) options.masterListenFd = listen_on_loopback(host, &options.port);
     options.timeout = std::chrono::milliseconds(timeout_ms);
     *out = new plmicd_store{c10::make_intrusive<c10d::TCPStore>(std::string(host), options)};
   });

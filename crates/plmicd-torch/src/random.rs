@@ -95,6 +95,11 @@ impl Dropout {
     /// `x` with a share `p` of its elements zeroed and the others scaled by 1 / (1 - p); differentiable. On the
     /// CPU the mask is drawn anew in the backward pass rather than kept.
     pub fn apply(&self, x: &Tensor, p: f64) -> Tensor {
+        self.apply_in_windows(x, p, 1)
+    }
+
+    /// [`Dropout::apply`] to the attention weights [N*W,H,C,K] of segments of W windows each.
+    pub fn apply_in_windows(&self, x: &Tensor, p: f64, windows: i64) -> Tensor {
         if self.native {
             return x.dropout(p, true);
         }
@@ -102,7 +107,7 @@ impl Dropout {
             Some(seed) if p > 0.0 => {
                 let size = x.size();
                 let first = match size.as_slice() {
-                    [_, heads, rows, columns] => self.place.segment * heads * rows * columns,
+                    [_, heads, rows, columns] => self.place.segment * windows * heads * rows * columns,
                     _ => self.place.row * size.last().copied().unwrap_or(1),
                 };
                 // A GPU's generator counts for itself.
@@ -159,6 +164,22 @@ mod tests {
             }
         }
         assert_eq!(seen.len(), 2000);
+    }
+
+    #[test]
+    fn parts_drop_what_the_whole_would() {
+        let draw = |sizes: &[i64], place, windows| {
+            let x = Tensor::ones(sizes, (tch::Kind::Float, Device::Cpu));
+            Dropout::seeded(3).part(place).apply_in_windows(&x, 0.5, windows)
+        };
+        let place = Place { row: 2 * 7, segment: 2 };
+        let (whole, part) = (draw(&[5 * 7, 9], Place::default(), 1), draw(&[3 * 7, 9], place, 1));
+        assert!(part.equal(&whole.narrow(0, 2 * 7, 3 * 7)));
+        for windows in [1, 4] {
+            let whole = draw(&[5 * windows, 2, 3, 9], Place::default(), windows);
+            let part = draw(&[3 * windows, 2, 3, 9], place, windows);
+            assert!(part.equal(&whole.narrow(0, 2 * windows, 3 * windows)), "{windows}");
+        }
     }
 
     #[test]

@@ -49,6 +49,11 @@ impl TrainError {
 pub enum Fault {
     /// Loss or gradient is not a finite number.
     NonFinite,
+    /// A dev figure is not a finite number.
+    NonFiniteDev {
+        /// Its name.
+        metric: String,
+    },
     /// The loss has stayed far above its lowest level.
     LossExploded {
         /// Median of the last 50 losses.
@@ -78,6 +83,7 @@ impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NonFinite => write!(f, "loss or gradient is not a finite number"),
+            Self::NonFiniteDev { metric } => write!(f, "dev {metric} is not a finite number"),
             Self::LossExploded { level, lowest } => write!(
                 f,
                 "over the last {} steps the loss is about {level:.3e}, but it had been down to {lowest:.3e}",
@@ -101,7 +107,7 @@ impl std::fmt::Display for Fault {
     "training {} at step {step} (epoch {epoch}, batch {batch}): {fault}; loss {loss}, gradient norm {gradient_norm}; \
      largest weight {} in {}, largest gradient {} in {}{}. {} \
      A lower learning rate, a longer warm-up or a smaller max_grad_norm usually helps",
-    if matches!(fault, Fault::NonFinite | Fault::LossExploded { .. }) { "diverged" } else { "collapsed" },
+    if matches!(fault, Fault::NonFinite | Fault::NonFiniteDev { .. } | Fault::LossExploded { .. }) { "diverged" } else { "collapsed" },
     largest_weight.value, largest_weight.name, largest_gradient.value, largest_gradient.name,
     logit_words(*.largest_logit), kept_words(*.last_good)
 )]

@@ -27,6 +27,8 @@ pub struct Peers {
     group: Group,
     place: Place,
     said: Cell<u64>,
+    /// How long the others are waited for.
+    patience: Duration,
 }
 
 /// This process's place at the store where all meet.
@@ -63,7 +65,7 @@ impl Peers {
         }
         let group = Group::join(&store, membership).map_err(failed)?;
         let place = Place { store, prefix, rank, size, is_broken: Cell::new(false) };
-        Ok(Some(Self { group, place, said: Cell::new(0) }))
+        Ok(Some(Self { group, place, said: Cell::new(0), patience: membership.timeout }))
     }
 
     /// What the first process's caller puts under the prefix, followed by a slash, when that process has ended.
@@ -94,6 +96,15 @@ impl Peers {
         self.group.all_reduce(gradient).map_err(lost)?;
         self.group.all_reduce(loss).map_err(lost)?;
         Ok(stops.int64_value(&[0]) > 0)
+    }
+
+    /// Looks at what follows from a sum that a GPU has queued. Fails where another process has gone before its GPU gave its
+    /// part; what was computed from the sum is worth nothing then.
+    pub(crate) fn look<T>(&self, look: impl FnOnce() -> T) -> Result<T, TrainError> {
+        self.group.abort_after(self.patience, look).ok_or_else(|| {
+            let seconds = self.patience.as_secs();
+            self.lost(TorchError::Invalid(format!("a sum over all processes took more than {seconds} s")))
+        })
     }
 
     /// Gives everybody the first process's tensor, in place.

@@ -264,8 +264,11 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Only between epochs: after the last update, before which a checkpoint may have been saved, an evaluation is still
+    /// to come.
     fn is_finished(&self) -> bool {
-        !self.progress.evaluating && (self.is_trained() || self.ran_out_of_patience())
+        let is_between = !self.progress.evaluating && self.progress.batch == 0;
+        is_between && (self.is_trained() || self.ran_out_of_patience())
     }
 
     /// Whether every planned update is done.
@@ -362,12 +365,18 @@ impl<'a> Run<'a> {
 
     /// Stops where an evaluation shows that the model has collapsed.
     fn judge<T: Task>(&self, task: &T, dev: &BTreeMap<String, f64>) -> Result<(), TrainError> {
-        let Some(signs) = task.evaluation_signs() else { return Ok(()) };
-        if let Some(fault) = guard::judge(&signs, dev, &self.progress) {
+        let signs = task.evaluation_signs();
+        let infinite = dev.iter().find(|(_, value)| !value.is_finite());
+        let fault = match infinite {
+            Some((name, _)) => Some(Fault::NonFiniteDev { metric: name.clone() }),
+            None => signs.as_ref().and_then(|signs| guard::judge(signs, dev, &self.progress)),
+        };
+        if let Some(fault) = fault {
             let last = self.history.records().last();
             let figures = last.map_or((0.0, 0.0), |last| (last.loss, last.gradient_norm));
             return Err(self.diverged(fault, (self.progress.step, self.progress.batch), figures, None));
         }
+        let Some(signs) = signs else { return Ok(()) };
         if self.progress.epoch + 1 >= SLOW_START && guard::is_uninformed(&signs, dev) {
             self.observer.warn(&format!(
                 "after {} epochs dev {} is still what predicting every label gives: is the learning rate too low, or \
@@ -396,7 +405,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// The task's evaluation, judged; where it is interrupted, the state before it is saved. The first process tells the
+    /// The task's evaluation, judged (every figure has to be a number); where it is interrupted, the state before it is saved. The first process tells the
     /// others what came of it.
     fn evaluation<T: Task>(&mut self, task: &mut T) -> Result<BTreeMap<String, f64>, TrainError> {
         if let Some(peers) = self.peers.clone().filter(|peers| !peers.is_first()) {
@@ -428,12 +437,9 @@ impl<'a> Run<'a> {
         let epoch = self.progress.epoch + 1;
         let mut is_best = self.config.best_metric.is_none();
         if let Some(name) = &self.config.best_metric {
-            let value = dev.get(name).copied().filter(|value| value.is_finite()).ok_or_else(|| {
+            let value = dev.get(name).copied().ok_or_else(|| {
                 let given: Vec<&str> = dev.keys().map(String::as_str).collect();
-                TrainError::Config(format!(
-                    "the evaluation gives no finite `{name}`; it gives {}",
-                    given.join(", ")
-                ))
+                TrainError::Config(format!("the evaluation gives no `{name}`; it gives {}", given.join(", ")))
             })?;
             if self.progress.best.as_ref().is_none_or(|best| value > best.value) {
                 self.progress.best = Some(BestEpoch { epoch, value });
@@ -482,6 +488,8 @@ impl<'a> Run<'a> {
     /// Saves a checkpoint. Where that fails the previous one stays and training goes on: a full disk may be
     /// emptied by the next attempt.
     fn save(&mut self) {
+        // Of those without a store too: a save that stays due would have every update's figures read at once.
+        self.saved_at = Instant::now();
         let Some(store) = &mut self.store else { return };
         let history = self.history.to_tensor();
         let [values, moment1, moment2] = self.optimizer.state();
@@ -496,6 +504,7 @@ impl<'a> Run<'a> {
             self.observer
                 .warn(&format!("checkpoint of step {} not written: {error}; {kept}", self.progress.step));
         }
+        // Writing takes its time.
         self.saved_at = Instant::now();
     }
 

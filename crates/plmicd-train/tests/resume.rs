@@ -86,6 +86,27 @@ fn resumed_at_any_micro_batch_equals_uninterrupted() {
     }
 }
 
+/// A save that falls due at an epoch's last update comes before what marks its evaluation as due.
+#[test]
+fn resumed_between_the_last_update_and_its_evaluation_equals_uninterrupted() {
+    let _alone = alone();
+    let whole = train(config(), DROPOUT, POINTS);
+    // The questions in the three evaluations, each after those of 10 micro-batches.
+    for questions in [10, 21, 32] {
+        let folder = Folder::new();
+        let stopped = run(folder.path(), config(), &stopping_after(questions));
+        assert!(matches!(stopped, Err(TrainError::Interrupted)), "after {questions} questions");
+        let newest = folder.checkpoints().pop().expect("a checkpoint");
+        let state = newest.join("state.json");
+        let text = std::fs::read_to_string(&state).expect("readable");
+        let before = text.replace("\"evaluating\": true", "\"evaluating\": false");
+        assert_ne!(before, text, "saved in the evaluation");
+        std::fs::write(&state, before).expect("writable");
+        let resumed = run(folder.path(), config(), &Watcher::default()).expect("the run finishes");
+        assert_same(&resumed, &whole);
+    }
+}
+
 /// As on a GPU, where the figures of an update are read when the next one is under way.
 #[test]
 fn figures_read_late_change_nothing() {

@@ -234,3 +234,16 @@ fn warm_up_longer_than_the_run_and_unknown_metric_are_refused() {
     let error = trainer(dir, settings).run(&mut Toy::new(0.0), &Points::new(75), &Unobserved);
     assert!(error.expect_err("no such metric").to_string().contains("it gives accuracy"));
 }
+
+#[test]
+fn a_dev_figure_that_is_no_number_ends_the_run() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let dir = camino::Utf8Path::from_path(folder.path()).expect("UTF-8");
+    let mut toy = Toy::new(0.0);
+    toy.unbounded = true;
+    let error = trainer(dir, config()).run(&mut toy, &Points::new(75), &Unobserved).unwrap_err();
+    assert!(error.to_string().contains("dev perplexity is not a finite number"), "{error}");
+    let TrainError::Diverged(divergence) = error else { panic!("{error}") };
+    assert_eq!(divergence.fault, Fault::NonFiniteDev { metric: "perplexity".to_owned() });
+}

@@ -124,7 +124,7 @@ impl SlidingAttention {
             AttentionPath::Reference => {
                 let [query, key, value] =
                     [&self.query, &self.key, &self.value].map(|linear| self.split(&linear.forward(x)));
-                joined(&self.attend(&query, &key, &value, &reach.local, dropout, reach.path))
+                joined(&self.attend(&query, &key, &value, &reach.local, 1, dropout, reach.path))
             }
         };
         // As published, padding gathers nothing.
@@ -132,7 +132,7 @@ impl SlidingAttention {
         let query = self.split(&self.query_global.forward(&x.narrow(1, 0, 1)));
         let [key, value] =
             [&self.key_global, &self.value_global].map(|linear| self.split(&linear.forward(x)));
-        let global = joined(&self.attend(&query, &key, &value, &reach.global, dropout, reach.path));
+        let global = joined(&self.attend(&query, &key, &value, &reach.global, 1, dropout, reach.path));
         Tensor::cat(&[global, local.narrow(1, 1, c - 1)], 1)
     }
 
@@ -146,7 +146,8 @@ impl SlidingAttention {
             Tensor::cat(&[first, neighbourhoods(&all, reach.side)], 2).view([n * blocks, -1, d])
         };
         let (key, value) = (self.split(&surroundings(&self.key)), self.split(&surroundings(&self.value)));
-        let context = self.attend(&self.split(&query), &key, &value, &reach.local, dropout, reach.path);
+        let context =
+            self.attend(&self.split(&query), &key, &value, &reach.local, blocks, dropout, reach.path);
         joined(&context).view([n, c, d])
     }
 
@@ -156,13 +157,14 @@ impl SlidingAttention {
         x.view([m, t, self.heads, d / self.heads]).transpose(1, 2)
     }
 
-    /// Attention of heads side by side [M,H,T,D/H]; `mask` is added to the scores.
+    /// Attention of heads side by side [M,H,T,D/H], `windows` of which belong to a note; `mask` is added to the scores.
     fn attend(
         &self,
         query: &Tensor,
         key: &Tensor,
         value: &Tensor,
         mask: &Tensor,
+        windows: i64,
         dropout: &Dropout,
         path: AttentionPath,
     ) -> Tensor {
@@ -187,7 +189,7 @@ impl SlidingAttention {
         let scale = (query.size()[3] as f64).sqrt();
         let products = widened(query.matmul(&key.transpose(-1, -2)));
         let weights = (products / scale + mask).softmax(-1, None);
-        dropout.apply(&weights, self.dropout).to_kind(kind).matmul(value)
+        dropout.apply_in_windows(&weights, self.dropout, windows).to_kind(kind).matmul(value)
     }
 }
 

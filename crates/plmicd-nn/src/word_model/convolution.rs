@@ -94,13 +94,15 @@ impl BatchNorm {
         ]
     }
 
-    /// [N,F] to [N,F]; in training by the statistics of these rows, which also move the running ones.
+    /// [N,F] to [N,F]; in training by the statistics of these rows, which also move the running ones. A single row moves
+    /// nothing: it has no variance, and 0 / 0 would stay in the running one for ever.
     pub fn forward(&self, rows: &Tensor, training: bool) -> Tensor {
+        let moves = !training || rows.size()[0] > 1;
         rows.batch_norm(
             Some(&self.weight),
             Some(&self.bias),
-            Some(&self.running_mean),
-            Some(&self.running_var),
+            Some(&self.running_mean).filter(|_| moves),
+            Some(&self.running_var).filter(|_| moves),
             training,
             Self::MOMENTUM,
             Self::EPSILON,

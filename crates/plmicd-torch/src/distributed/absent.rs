@@ -1,4 +1,5 @@
 use std::convert::Infallible;
+use std::time::Duration;
 
 use tch::Tensor;
 
@@ -56,6 +57,11 @@ impl Group {
 
     /// Ends what waits for others.
     pub fn abort(&self) {
+        match self.0 {}
+    }
+
+    /// Waits, but not for ever.
+    pub fn abort_after<T>(&self, _most: Duration, _wait: impl FnOnce() -> T) -> Option<T> {
         match self.0 {}
     }
 }

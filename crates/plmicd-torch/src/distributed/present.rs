@@ -1,5 +1,6 @@
 use std::ffi::{CString, c_char};
 use std::ptr::null_mut;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use tch::Tensor;
@@ -179,11 +180,61 @@ impl Group {
         // SAFETY: the group is alive as long as `self`.
         unsafe { plmicd_group_abort(self.0) };
     }
+
+    /// What `wait` gives, which waits for what this process's GPU was given to sum. Another process that has gone never gives
+    /// its part, and the GPU would wait for ever: where it takes longer than `most` the sum is aborted as by
+    /// [`Group::abort`], so that `wait` ends, and what it gives is worth nothing: `None`.
+    pub fn abort_after<T>(&self, most: Duration, wait: impl FnOnce() -> T) -> Option<T> {
+        struct Waited(*mut RawGroup);
+        // SAFETY: the other thread lives no longer than this call, hence than `self`, and aborts, which is made to be
+        // called while a thread waits for the GPU. `wait` looks at tensors and does nothing with the group.
+        unsafe impl Send for Waited {}
+        let waited = Waited(self.0);
+        let (done, ended) = channel::<()>();
+        std::thread::scope(|scope| {
+            let watch = scope.spawn(move || {
+                let waited = waited;
+                let is_late = ended.recv_timeout(most) == Err(RecvTimeoutError::Timeout);
+                if is_late {
+                    // SAFETY: as above.
+                    unsafe { plmicd_group_abort(waited.0) };
+                }
+                is_late
+            });
+            let found = wait();
+            drop(done);
+            let is_late = watch.join().unwrap_or(true);
+            (!is_late).then_some(found)
+        })
+    }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
         // SAFETY: made by the shim, left once.
         unsafe { plmicd_group_leave(self.0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_waits_longer_than_allowed() {
+        let second = Duration::from_secs(1);
+        let meeting = Meeting { host: "127.0.0.1".to_owned(), port: 0, is_host: true, timeout: 10 * second };
+        let store = Store::open(&meeting).expect("a store");
+        let membership = Membership {
+            prefix: "test".to_owned(),
+            rank: 0,
+            size: 1,
+            timeout: 10 * second,
+            interface: None,
+            is_local: true,
+        };
+        let group = Group::join(&store, &membership).expect("a group");
+        assert_eq!(group.abort_after(60 * second, || 7), Some(7));
+        assert_eq!(group.abort_after(Duration::ZERO, || std::thread::sleep(second)), None);
     }
 }

@@ -109,8 +109,12 @@ impl Run<'_> {
         T: Task<Batch = S::Batch>,
     {
         let Some(unread) = self.unread.take() else { return Ok(()) };
-        let [loss, gradient_norm] =
-            [&unread.loss, &unread.gradient_norm].map(|tensor| tensor.f_double_value(&[]));
+        let look = || [&unread.loss, &unread.gradient_norm].map(|tensor| tensor.f_double_value(&[]));
+        // Where a process has gone meanwhile, nothing is saved: the weights follow from half a sum.
+        let [loss, gradient_norm] = match &self.peers {
+            Some(peers) if self.reads_late => peers.look(look)?,
+            _ => look(),
+        };
         let torch = |source| TrainError::task(format!("training step {}", unread.step), source);
         let (loss, gradient_norm) = (loss.map_err(torch)?, gradient_norm.map_err(torch)?);
         let fault = match loss.is_finite() && gradient_norm.is_finite() {

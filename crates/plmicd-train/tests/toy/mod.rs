@@ -69,6 +69,8 @@ pub struct Toy {
     pub cut_off: bool,
     /// From this call of `train_step` on, evaluations see a model that ignores its input.
     pub blind_from: Option<usize>,
+    /// Evaluations give a figure that is no number.
+    pub unbounded: bool,
     calls: usize,
     spread: Option<f64>,
 }
@@ -93,6 +95,7 @@ impl Toy {
             turned_from: None,
             cut_off: false,
             blind_from: None,
+            unbounded: false,
             calls: 0,
             spread: None,
         }
@@ -195,7 +198,8 @@ impl Task for Toy {
         self.spread = Some(range.max().double_value(&[]));
         let right = logits.gt(0.0).eq_tensor(&truth.gt(0.5));
         let share = right.to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
-        Ok(BTreeMap::from([("accuracy".to_owned(), share)]))
+        let perplexity = if self.unbounded { f64::INFINITY } else { 1.0 };
+        Ok(BTreeMap::from([("accuracy".to_owned(), share), ("perplexity".to_owned(), perplexity)]))
     }
 
     fn evaluation_signs(&self) -> Option<EvaluationSigns> {
