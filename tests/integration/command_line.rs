@@ -33,6 +33,10 @@ fn wrong_arguments_are_usage_errors() {
             .says(&[wrong, "expected a whole number from 0 on"]);
     }
     world.fails(2, &["explain", "tiny.toml", "--node", "tokenise"]).says(&["did you mean `tokenize`?"]);
+    world.fails(2, &["plan", "tiny.toml", "--set", "runtime.threads=5000"]).says(&["expected at most 1024"]);
+    world
+        .fails(2, &["synth", "--out", "x", "--threads", "5000"])
+        .says(&["expected a whole number from 0 to 1024"]);
     world.fails(2, &["no-such-command"]);
     world.fails(2, &["synth", "--out", "x", "--codes", "0"]).says(&["--codes"]);
 }

@@ -22,6 +22,8 @@ fn a_model_comes_back_from_the_published_layout_and_scores_alike() {
     let scores = world.digest("tiny.toml", "predict");
 
     world.ok(&["export", "hf", &model[..12], "out/published"]).says(&["wrote out/published"]);
+    let mode = std::fs::metadata(world.path("out/published")).expect("a folder").permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
     for name in ["config.json", "pytorch_model.bin", "model.safetensors", "tokenizer.json", "ALL_CODES.txt"] {
         let path = world.path(&format!("out/published/{name}"));
         let mode = std::fs::metadata(&path).unwrap_or_else(|_| panic!("no {name}")).permissions().mode();

@@ -286,9 +286,36 @@ fn killed_and_started_again_it_writes_the_same_file() {
     world
         .fails(2, &["predict", "--model", MODEL, "many.csv", "--top-k", "4", "--out", "parts.csv"])
         .says(&["--restart"]);
+    // Nor with what cannot be told to be the same job.
+    world.fails(2, &["predict", "--model", MODEL, "-", "--out", "parts.csv"]).says(&["--restart"]);
     world.ok(&parts).says(&["going on after"]);
     let read = |name| std::fs::read_to_string(world.path(name)).expect("read");
     assert!(read("parts.csv") == read("whole.csv"), "the files differ");
+}
+
+#[test]
+fn a_process_that_dies_leaves_no_notes_behind() {
+    let world = trained();
+    let mut child = world
+        .command(&["predict", "--model", MODEL, "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("starts");
+    let limits = format!("/proc/{}/limits", child.id());
+    let core = || {
+        let text = std::fs::read_to_string(&limits).expect("it waits for its input");
+        let line = text.lines().find(|line| line.starts_with("Max core file size")).expect("a line");
+        line["Max core file size".len()..].split_whitespace().next().expect("a limit").to_owned()
+    };
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !["0", "1"].contains(&core().as_str()) {
+        assert!(Instant::now() < deadline, "cores of {} bytes", core());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    drop(child.stdin.take());
+    child.wait().expect("gone");
 }
 
 /// Notes that `parts.csv.partial.json` counts.

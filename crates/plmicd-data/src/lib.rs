@@ -21,6 +21,7 @@ pub mod code;
 pub mod embeddings;
 pub mod error;
 pub mod evaluation;
+mod header;
 pub mod json;
 pub mod kind;
 pub mod label;
@@ -45,6 +46,7 @@ pub use evaluation::{
     Calibration, ChapterPart, CodeResult, Evaluation, FrequencyBin, FrequentCodes, PrecisionRecallPoint,
     ReliabilityBin, SplitEvaluation, read_per_code, write_per_code,
 };
+pub use header::columns_found;
 pub use json::{read_json, write_json};
 pub use label::{Label, LabelSpace};
 pub use notes::{Note, NoteReader, NoteWriter};

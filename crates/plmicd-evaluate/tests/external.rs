@@ -111,6 +111,22 @@ fn a_row_a_code_carries_its_score() {
 }
 
 #[test]
+fn only_what_was_predicted_is_scored() {
+    let truth = "id,codes,split\n6,A,train\n7,A,test\n8,B,dev\n9,,dev\n";
+    for predictions in ["id,codes\n7,A\n6,B\n", "id,code\n7,A\n6,B\n"] {
+        let world = World::new(&[("predictions.csv", predictions), ("truth.csv", truth)]);
+        let test = world.scores(Split::Test);
+        assert_eq!((test.note_ids, test.scores), (vec!["7".to_owned()], vec![1.0, 0.0]));
+        assert!(!world.dir.join("out/dev.parquet").exists());
+    }
+    // A split that was predicted is held against all of its notes.
+    let world = World::new(&[("predictions.csv", "id,code\n7,A\n8,B\n"), ("truth.csv", truth)]);
+    assert_eq!(world.scores(Split::Dev).scores, [0.0, 1.0, 0.0, 0.0]);
+    let world = World::new(&[("predictions.csv", "id,codes\n7,A\n8,B\n"), ("truth.csv", truth)]);
+    assert!(world.complaint().contains("note 9 of "));
+}
+
+#[test]
 fn parquet_is_read_as_well() {
     use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
     use std::sync::Arc;
@@ -137,15 +153,19 @@ fn what_does_not_fit_is_refused_with_its_line() {
         ("id,codes\n2,428.0\n3,\n2,\n", "predictions.csv:4, column id: note 2 is also in line 2"),
         ("id,codes\n2,428.0;428.0\n3,\n", "predictions.csv:2: code `428.0` of note 2 is given twice"),
         ("id,codes\n2,999\n3,\n", "predictions.csv:2: code `999` of note 2 is not in the label space"),
-        ("id,codes\n1,428.0\n", "predictions.csv:2, column id: note 1 is not among the notes"),
-        ("id,code,score\n2,428.0,1.5\n", "predictions.csv:2, column score: `1.5` is no probability"),
-        ("id,code,score\n2,428.0,NaN\n", "predictions.csv:2, column score: `NaN` is no probability"),
+        ("id,codes\n9,428.0\n", "predictions.csv:2, column id: note 9 is not among the notes"),
+        ("id,codes\n1,428.0\n", "no dev or test note of "),
+        ("id,code,score\n2,428.0,1.5\n", "predictions.csv:2, column score: 1.5 is no probability"),
+        ("id,code,score\n2,428.0,NaN\n", "predictions.csv:2, column score: NaN is no probability"),
         (
             "id,code,score\n2,428.0,0.5\n2,428.0,0.6\n",
             "predictions.csv:3: code `428.0` of note 2 is given twice",
         ),
         ("id,code,score\n2,428.0\n", "predictions.csv:2: 2 fields, but the header has 3"),
-        ("note,codes\n", "no column `id` (the note's id); its columns are note, codes"),
+        ("note,codes\n", "no column `id` (the note's id); found: note, codes"),
+        ("1,Jane Roe\n", "no column `id` (the note's id); this line (2 fields between delimiters)"),
+        ("id,codes\n2,Jane Roe\n3,\n", "predictions.csv:2: a code of note 2 is not in the label space"),
+        ("id,code,score\n2,428.0,Jane\n", "column score: it is no probability"),
         ("", "no column `id` (the note's id); it is empty"),
         ("id,label\n", "no column `codes` or `code`"),
         ("id,code,codes\n", "it has both `codes` and `code`"),
@@ -168,7 +188,7 @@ fn the_truth_is_given_once() {
     let both = World::new(&[("predictions.csv", rows), ("truth.csv", TRUTH)]).with_notes();
     assert!(both.complaint().contains("the truth is given twice"));
     let split = World::new(&[("predictions.csv", rows), ("truth.csv", "id,codes,split\n7,A,tset\n")]);
-    assert!(split.complaint().contains("truth.csv:2, column split: `tset` is no split"));
+    assert!(split.complaint().contains("truth.csv:2, column split: no split"));
     let world = World::new(&[("truth.csv", TRUTH)]);
     assert!(prediction_files(&world.dir.join("in")).unwrap_err().to_string().contains("predictions.csv"));
 }

@@ -136,7 +136,9 @@ impl Input {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Runtime {
-    /// Worker threads; 0 takes every core this process may use.
+    /// Worker threads, at most 1,024; 0 takes every core this process may use.
+    #[serde(deserialize_with = "thread_number")]
+    #[schemars(range(max = 1024))]
     pub threads: usize,
     /// `auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`.
     pub device: String,
@@ -154,6 +156,17 @@ pub struct Runtime {
     pub peer_timeout_seconds: u64,
     /// What it needs of the machine while it runs.
     pub needs: Needs,
+}
+
+/// Refuses numbers that would take all processes of the machine.
+fn thread_number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    match usize::deserialize(deserializer)? {
+        number if number <= Runtime::MAX_THREADS => Ok(number),
+        number => Err(serde::de::Error::custom(format!(
+            "{number} threads; expected at most {}",
+            Runtime::MAX_THREADS
+        ))),
+    }
 }
 
 impl Default for Runtime {
@@ -207,6 +220,9 @@ impl Memory {
 }
 
 impl Runtime {
+    /// The most worker threads.
+    pub const MAX_THREADS: usize = 1024;
+
     /// The number of threads to use: `threads`, or every core this process may use.
     pub fn thread_count(&self) -> usize {
         match self.threads {

@@ -147,7 +147,11 @@ fn read_codes(
         if id.is_empty() || code.is_empty() {
             return Err(bad("an empty field; expected ID<TAB>code"));
         }
-        let code = codes.intern(format_code(&code.to_uppercase(), system), system);
+        let code = format_code(&code.to_uppercase(), system);
+        if code.is_empty() {
+            return Err(bad("a code of nothing but dots; expected ID<TAB>code"));
+        }
+        let code = codes.intern(code, system);
         let document = of_document.entry(id.to_owned()).or_default();
         if document.contains(&code) {
             repeated += 1;

@@ -48,11 +48,22 @@ pub fn select(
     Ok(kept)
 }
 
-/// Labels that cannot be codes of any edition of the ICD, which all have a digit: `NULL`, `NA` and the like of a
-/// careless export.
-pub fn doubtful<'a>(labels: &[CodeId], codes: &'a CodeBook) -> Vec<&'a str> {
-    let texts = labels.iter().map(|&id| codes.code(id));
-    texts.filter(|code| !code.bytes().any(|byte| byte.is_ascii_digit())).collect()
+/// What stands for no code in careless exports.
+const PLACEHOLDERS: [&str; 7] = ["MISSING", "NA", "NAN", "NIL", "NONE", "NULL", "UNKNOWN"];
+
+/// A warning of labels that cannot be codes of any edition of the ICD, which all have a digit. Only what is known to stand
+/// for no code is shown of them: where a table's columns are taken for each other they are pieces of notes.
+pub fn doubtful(labels: &[CodeId], codes: &CodeBook) -> Option<String> {
+    let has_digit = |code: &&str| code.bytes().any(|byte| byte.is_ascii_digit());
+    let found: Vec<&str> = labels.iter().map(|&id| codes.code(id)).filter(|code| !has_digit(code)).collect();
+    let is_among = |wanted: &&&str| {
+        let plain = |code: &&str| code.replace('.', "").eq_ignore_ascii_case(wanted);
+        found.iter().any(plain)
+    };
+    let known: Vec<&str> = PLACEHOLDERS.iter().filter(is_among).copied().collect();
+    let among = if known.is_empty() { String::new() } else { format!(", {} among them", known.join(", ")) };
+    let has = if found.len() == 1 { "label has" } else { "labels have" };
+    (!found.is_empty()).then(|| format!("{} {has} no digit, as every ICD code does{among}", found.len()))
 }
 
 /// Leaves out notes, counting them.
@@ -137,9 +148,12 @@ mod tests {
 
     #[test]
     fn words_for_no_code_are_doubtful() {
-        let (_, book) = corpus(&[&["V1", "NULL", "00.5"]]);
-        assert_eq!(doubtful(&[0, 1, 2], &book), ["NULL"]);
-        assert!(doubtful(&[0, 2], &book).is_empty());
+        let (_, book) = corpus(&[&["V1", "NULL", "00.5", "JANE ROE"]]);
+        let warning = doubtful(&[0, 1, 2, 3], &book).expect("a warning");
+        assert_eq!(warning, "2 labels have no digit, as every ICD code does, NULL among them");
+        let warning = doubtful(&[0, 3], &book).expect("a warning");
+        assert_eq!(warning, "1 label has no digit, as every ICD code does");
+        assert_eq!(doubtful(&[0, 2], &book), None);
     }
 
     #[test]

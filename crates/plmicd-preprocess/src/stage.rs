@@ -93,10 +93,8 @@ impl Stage for Preprocess {
         for split in splits::empty_splits(&corpus.notes) {
             context.warn(format!("no note is in the {split} split; the stages that read it will fail"));
         }
-        let doubtful = cohort::doubtful(&labels, &corpus.codes);
-        if !doubtful.is_empty() {
-            let shown = doubtful[..doubtful.len().min(10)].join(", ");
-            context.warn(format!("{} labels do not look like ICD codes: {shown}", doubtful.len()));
+        if let Some(warning) = cohort::doubtful(&labels, &corpus.codes) {
+            context.warn(warning);
         }
         for exclusion in corpus.exclusions.as_slice() {
             context.note(format!("left out: {} {} {}", exclusion.count, exclusion.unit, exclusion.reason));

@@ -13,6 +13,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder};
 use flate2::read::MultiGzDecoder;
 use fs_err as fs;
+use plmicd_data::columns_found;
 use plmicd_pipeline::{BadInput, StageError};
 
 use crate::feed::{Counted, END, Feed, MAX_ROW_BYTES, RowTooLong};
@@ -44,9 +45,6 @@ pub struct Table {
     row_limit: Arc<AtomicU64>,
     progress: ReadProgress,
 }
-
-/// No column of a clinical table has a longer name.
-const MAX_NAME_BYTES: usize = 40;
 
 /// A column of a [`Table`], by the position it was asked for in.
 pub type Column = usize;
@@ -121,7 +119,7 @@ impl Table {
                 return Err(BadInput::new(&self.path, message).line(1).column(name).into());
             }
             if position.is_none() && i < required {
-                return Err(BadInput::new(&self.path, no_such_column(&found))
+                return Err(BadInput::new(&self.path, format!("no such column; {}", columns_found(&found)))
                     .line(1)
                     .column(name)
                     .hint(
@@ -247,23 +245,6 @@ impl Table {
     /// A handle that tells how far the file has been read.
     pub fn progress(&self) -> ReadProgress {
         self.progress.clone()
-    }
-}
-
-/// What a header without a wanted column has instead. A first line with anything that is not the name of a column
-/// is not shown: in a table without a header it is a patient's row.
-fn no_such_column(found: &[String]) -> String {
-    let is_name = |field: &String| {
-        field.len() <= MAX_NAME_BYTES
-            && field.starts_with(|c: char| c.is_ascii_alphabetic())
-            && field.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-    };
-    if found.iter().all(is_name) {
-        let shown: Vec<&str> = found.iter().take(20).map(String::as_str).collect();
-        format!("no such column; found: {}", shown.join(", "))
-    } else {
-        let fields = found.len();
-        format!("no such column; this line ({fields} fields between delimiters) does not look like a header")
     }
 }
 

@@ -409,8 +409,8 @@ pub struct PredictArgs {
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     pub device: String,
-    /// Worker threads; 0 takes every core.
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    /// Worker threads, at most 1,024; 0 takes every core.
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = thread_number)]
     pub threads: usize,
     /// Tokens that go through the model at once, padding included.
     #[arg(long, default_value_t = plmicd_predict::INFERENCE_TOKENS, value_name = "N", value_parser = at_least_one)]
@@ -426,6 +426,14 @@ fn at_least_one(text: &str) -> Result<usize, String> {
         Ok(number) if number > 0 => Ok(number),
         _ => Err("expected a whole number above 0".to_owned()),
     }
+}
+
+fn thread_number(text: &str) -> Result<usize, String> {
+    let most = plmicd_pipeline::Runtime::MAX_THREADS;
+    text.parse()
+        .ok()
+        .filter(|number| *number <= most)
+        .ok_or_else(|| format!("expected a whole number from 0 to {most}"))
 }
 
 /// Forms of predicted codes on stdout.
@@ -470,8 +478,8 @@ pub struct SynthArgs {
     /// Seed.
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Worker threads; 0 takes every core.
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    /// Worker threads, at most 1,024; 0 takes every core.
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = thread_number)]
     pub threads: usize,
 }
 

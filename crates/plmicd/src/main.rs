@@ -17,7 +17,18 @@ use clap::Parser;
 use crate::cli::Cli;
 use crate::ui::Terminal;
 
+/// What a process that dies in native code leaves behind would hold the notes it was working on. A limit of one byte, as
+/// none is also heeded where cores are handed to a program. Children inherit it.
+fn leave_no_core() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Core);
+    limit.current = Some(limit.maximum.map_or(1, |most| most.min(1)));
+    // It can only be refused for a limit above the greatest.
+    let _ = setrlimit(Resource::Core, limit);
+}
+
 fn main() -> ExitCode {
+    leave_no_core();
     node_process::guard_panics();
     let cli = Cli::parse();
     let terminal = Terminal::new(&cli.global);

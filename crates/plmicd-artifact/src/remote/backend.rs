@@ -1,6 +1,7 @@
 //! The object store behind a URL, as calls that block.
 
 use std::io::Read;
+use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,7 +67,9 @@ impl Backend {
             ObjectStoreScheme::Local => {
                 let folder =
                     parsed.to_file_path().map_err(|()| bad("it is no path of this machine".to_owned()))?;
-                std::fs::create_dir_all(&folder).map_err(|error| bad(error.to_string()))?;
+                // What is put into it takes the umask's modes. One that is there is as open as its owner has made it.
+                let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+                made.map_err(|error| bad(error.to_string()))?;
                 let local =
                     LocalFileSystem::new_with_prefix(&folder).map_err(|error| bad(error.to_string()))?;
                 let store: Arc<dyn ObjectStore> = Arc::new(local.with_fsync(true));

@@ -3,7 +3,7 @@
 mod config;
 mod table;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use plmicd_data::{DataError, Label, LabelSpace, NoteReader, NoteWriter, ScoreWriter, Scores, Split, kind};
@@ -24,7 +24,7 @@ impl Stage for ImportScores {
     type Config = ImportScoresConfig;
 
     const NAME: &'static str = "import-scores";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const OUTPUT: &'static str = kind::SCORES;
     const SCHEMA: u32 = ScoreWriter::SCHEMA;
     const SUMMARY: &'static str = "take predictions of other programs, to be evaluated like our own";
@@ -71,7 +71,10 @@ struct TrueNote {
 /// What is known of the notes.
 struct Truth {
     labels: LabelSpace,
+    /// Those that are scored: not train.
     notes: Vec<TrueNote>,
+    /// Ids of the others.
+    train: HashSet<String>,
     /// Where it stands, for complaints.
     path: Utf8PathBuf,
 }
@@ -95,7 +98,8 @@ fn import(config: &ImportScoresConfig, context: &StageContext<'_>) -> Result<(),
     };
     context.check_interrupt()?;
     let predicted = read_predictions(&path, config, &truth, context)?;
-    write(&truth, &predicted, context)
+    let splits = complete(&path, &truth, &predicted, context)?;
+    write(&truth, &predicted, &splits, context)
 }
 
 /// Truth and label space of a `notes` artifact; its train notes are not scored.
@@ -104,7 +108,7 @@ fn truth_of_notes(dir: &Utf8Path, context: &StageContext<'_>) -> Result<Truth, S
     let path = dir.join(NoteWriter::FILE);
     let reader = NoteReader::open(&path).map_err(reading)?;
     let total = reader.num_notes();
-    let mut notes = Vec::new();
+    let (mut notes, mut train) = (Vec::new(), HashSet::new());
     for (done, note) in (0u64..).zip(reader) {
         if done % 1024 == 0 {
             context.check_interrupt()?;
@@ -112,13 +116,14 @@ fn truth_of_notes(dir: &Utf8Path, context: &StageContext<'_>) -> Result<Truth, S
         }
         let note = note.map_err(reading)?;
         if note.split == Split::Train {
+            train.insert(note.note_id);
             continue;
         }
         let ids = note.codes.iter().filter_map(|code| labels.index_of(code));
         let ids: BTreeSet<i32> = ids.filter_map(|id| i32::try_from(id).ok()).collect();
         notes.push(TrueNote { id: note.note_id, split: note.split, labels: ids.into_iter().collect() });
     }
-    Ok(Truth { labels, notes, path })
+    Ok(Truth { labels, notes, train, path })
 }
 
 /// Truth of a table; the label space is every code of truth and predictions, in order.
@@ -160,16 +165,20 @@ fn truth_of_table(
     }
     let label = |code: String| Label { code, system: config.system, description: None, description_of: None };
     let labels = LabelSpace::new(codes.into_iter().map(label).collect()).map_err(reading)?;
-    let mut notes = Vec::with_capacity(order.len());
+    let (mut notes, mut train) = (Vec::with_capacity(order.len()), HashSet::new());
     for id in order {
         let Some((line, split, codes)) = found.remove(&id) else { continue };
         let split = match split.as_deref() {
             None => config.default_split,
             Some("dev" | "val" | "validation") => Split::Dev,
             Some("test") => Split::Test,
-            Some("train") => continue,
-            Some(other) => {
-                let message = format!("`{other}` is no split; expected train, dev or test");
+            Some("train") => {
+                train.insert(id);
+                continue;
+            }
+            Some(_) => {
+                // Not shown: in a shifted row it might be note text.
+                let message = "no split; expected train, dev or test";
                 return Err(BadInput::new(path, message).line(line).column(&config.split_column).into());
             }
         };
@@ -179,28 +188,47 @@ fn truth_of_table(
             .collect();
         notes.push(TrueNote { id, split, labels: ids.into_iter().collect() });
     }
-    Ok(Truth { labels, notes, path: path.to_owned() })
+    Ok(Truth { labels, notes, train, path: path.to_owned() })
 }
 
 fn twice(path: &Utf8Path, line: u64, first: u64, id: &str, config: &ImportScoresConfig) -> BadInput {
     BadInput::new(path, format!("note {id} is also in line {first}")).line(line).column(&config.id_column)
 }
 
-/// Scores by note id; what is not listed scores 0.
+/// A code for complaints, if it looks like one of the ICD: anything else may be note text.
+fn named(code: &str) -> String {
+    let is_short = code.len() <= 8 && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.');
+    match is_short && code.bytes().any(|byte| byte.is_ascii_digit()) {
+        true => format!("code `{code}`"),
+        false => "a code".to_owned(),
+    }
+}
+
+/// What was read of the predictions.
+struct Predicted {
+    /// Scores by note id; what is not listed scores 0.
+    scores: HashMap<String, BTreeMap<i32, f32>>,
+    shape: Shape,
+}
+
 fn read_predictions(
     path: &Utf8Path,
     config: &ImportScoresConfig,
     truth: &Truth,
     context: &StageContext<'_>,
-) -> Result<HashMap<String, BTreeMap<i32, f32>>, StageError> {
+) -> Result<Predicted, StageError> {
     let known: HashMap<&str, Split> = truth.notes.iter().map(|note| (note.id.as_str(), note.split)).collect();
     let mut first_line: HashMap<String, u64> = HashMap::new();
     let mut predicted: HashMap<String, BTreeMap<i32, f32>> = HashMap::new();
-    let (mut dropped, mut repeated) = (0u64, None);
+    let (mut dropped, mut train, mut repeated) = (0u64, HashSet::new(), None);
     let shape = table::read(path, config, &mut |row| {
         let at = |message: String| BadInput::new(path, message).line(row.line);
         if row.line % 4096 == 0 {
             context.check_interrupt()?;
+        }
+        if truth.train.contains(&row.id) {
+            train.insert(row.id);
+            return Ok(());
         }
         if !known.contains_key(row.id.as_str()) {
             let message = format!("note {} is not among the notes of {}", row.id, truth.path);
@@ -221,12 +249,12 @@ fn read_predictions(
                     dropped += 1;
                     continue;
                 }
-                let message = format!("code `{code}` of note {} is not in the label space", row.id);
+                let message = format!("{} of note {} is not in the label space", named(code), row.id);
                 let hint = "unknown_codes = \"drop\" leaves such codes out";
                 return Err(at(message).hint(hint).into());
             };
             if scores.insert(label, *score).is_some() {
-                let message = format!("code `{code}` of note {} is given twice", row.id);
+                let message = format!("{} of note {} is given twice", named(code), row.id);
                 return Err(at(message).into());
             }
         }
@@ -238,34 +266,60 @@ fn read_predictions(
     if dropped > 0 {
         context.warn(format!("{dropped} predicted codes are not in the label space and were left out"));
     }
-    let missing: Vec<&TrueNote> =
-        truth.notes.iter().filter(|note| !predicted.contains_key(&note.id)).collect();
-    if let (Shape::RowPerNote, Some(note)) = (shape, missing.first()) {
-        let message = format!("note {} of {} has no row", note.id, truth.path);
-        return Err(BadInput::new(path, message)
-            .hint("a note without codes has a row with an empty cell")
-            .into());
+    if !train.is_empty() {
+        context.warn(format!("{} train notes were predicted: they are not scored", train.len()));
     }
-    if !missing.is_empty() {
-        context.warn(format!("{} notes have no row: no code is predicted for them", missing.len()));
+    Ok(Predicted { scores: predicted, shape })
+}
+
+/// The splits that were predicted: those with a row for any of their notes, hence, where a note has one row, for all.
+fn complete(
+    path: &Utf8Path,
+    truth: &Truth,
+    predicted: &Predicted,
+    context: &StageContext<'_>,
+) -> Result<Vec<Split>, StageError> {
+    let mut splits = Vec::new();
+    for split in [Split::Dev, Split::Test] {
+        let notes = || truth.notes.iter().filter(|note| note.split == split);
+        let missing: Vec<&TrueNote> =
+            notes().filter(|note| !predicted.scores.contains_key(&note.id)).collect();
+        if missing.len() == notes().count() {
+            if !missing.is_empty() {
+                context.warn(format!(
+                    "{split}: none of its {} notes has a row, so it is left out",
+                    missing.len()
+                ));
+            }
+            continue;
+        }
+        splits.push(split);
+        let Some(note) = missing.first() else { continue };
+        if predicted.shape == Shape::RowPerNote {
+            let message = format!("note {} of {} has no row", note.id, truth.path);
+            let hint = "a note without codes has a row with an empty cell";
+            return Err(BadInput::new(path, message).hint(hint).into());
+        }
+        context.warn(format!("{split}: {} notes have no row: no code is predicted for them", missing.len()));
     }
-    Ok(predicted)
+    if splits.is_empty() {
+        return Err(BadInput::new(path, format!("no dev or test note of {} has a row", truth.path)).into());
+    }
+    Ok(splits)
 }
 
 fn write(
     truth: &Truth,
-    predicted: &HashMap<String, BTreeMap<i32, f32>>,
+    predicted: &Predicted,
+    splits: &[Split],
     context: &StageContext<'_>,
 ) -> Result<(), StageError> {
     let out = context.output_dir();
     truth.labels.write(&out.join(LabelSpace::FILE)).map_err(writing)?;
     let mut row = vec![0f32; truth.labels.len()];
     let mut done = 0;
-    for split in [Split::Dev, Split::Test] {
+    for &split in splits {
         let notes: Vec<&TrueNote> = truth.notes.iter().filter(|note| note.split == split).collect();
-        if notes.is_empty() {
-            continue;
-        }
         let mut writer =
             ScoreWriter::create(out.join(Scores::file_name(split)), truth.labels.len()).map_err(writing)?;
         for note in &notes {
@@ -275,7 +329,7 @@ fn write(
             }
             done += 1;
             row.fill(0.0);
-            for (label, score) in predicted.get(&note.id).into_iter().flatten() {
+            for (label, score) in predicted.scores.get(&note.id).into_iter().flatten() {
                 row[*label as usize] = *score;
             }
             writer.write(&note.id, &row, &note.labels).map_err(writing)?;

@@ -6,6 +6,7 @@ use arrow_array::{Array, RecordBatch};
 use arrow_schema::DataType;
 use camino::{Utf8Path, Utf8PathBuf};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use plmicd_data::columns_found;
 use plmicd_pipeline::{BadInput, StageError};
 
 use crate::external::config::ImportScoresConfig;
@@ -57,11 +58,7 @@ impl Columns {
     fn find(path: &Utf8Path, names: &[String], config: &ImportScoresConfig) -> Result<Columns, BadInput> {
         let at = |wanted: &str| names.iter().position(|name| name == wanted);
         let missing = |column: &str, what: &str| {
-            let found = match names.iter().all(String::is_empty) {
-                true => "it is empty".to_owned(),
-                false => format!("its columns are {}", names.join(", ")),
-            };
-            let message = format!("no column `{column}` ({what}); {found}");
+            let message = format!("no column `{column}` ({what}); {}", columns_found(names));
             BadInput::new(path, message)
                 .line(1)
                 .hint("the settings of stage `import-scores` name the columns")
@@ -122,9 +119,12 @@ fn row_of(
             Some(column) => {
                 let text = cell(column)?;
                 let score: Option<f32> = text.trim().parse().ok().filter(|score| (0.0..=1.0).contains(score));
-                score.ok_or_else(|| {
-                    let message = format!("`{}` is no probability in [0, 1]", text.trim());
-                    at(&config.score_column, message)
+                // Adding 0 turns a negative zero into zero.
+                score.map(|score| score + 0.0).ok_or_else(|| {
+                    // Anything but a number may be note text.
+                    let number: Option<f64> = text.trim().parse().ok();
+                    let found = number.map_or_else(|| "it".to_owned(), |number| number.to_string());
+                    at(&config.score_column, format!("{found} is no probability in [0, 1]"))
                 })?
             }
         };

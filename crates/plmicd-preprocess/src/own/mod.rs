@@ -125,6 +125,7 @@ struct Reader<'a> {
     codes: CodeBook,
     empty: u64,
     repeated: u64,
+    dots: u64,
     without_split: u64,
     mended_bytes: u64,
     mended_notes: u64,
@@ -154,6 +155,7 @@ impl<'a> Reader<'a> {
             codes: CodeBook::default(),
             empty: 0,
             repeated: 0,
+            dots: 0,
             without_split: 0,
             mended_bytes: 0,
             mended_notes: 0,
@@ -221,6 +223,11 @@ impl<'a> Reader<'a> {
                 CodeSystem::Other => code.clone(),
                 system => format_code(&code.to_ascii_uppercase(), system),
             };
+            if code.is_empty() {
+                // As SAS writes a missing value.
+                self.dots += 1;
+                continue;
+            }
             let code = self.codes.intern(code, system);
             if codes.contains(&code) {
                 self.repeated += 1;
@@ -267,6 +274,7 @@ impl<'a> Reader<'a> {
         exclusions.add(self.empty, "rows", "empty after cleaning");
         exclusions.add(self.without_split, "rows", "without a split");
         exclusions.add(self.repeated, "codes", "repeating a code of the same note");
+        exclusions.add(self.dots, "codes", "of nothing but dots");
         if self.mended_bytes > 0 {
             self.context.warn(format!(
                 "{} bytes in {} notes are not UTF-8; they were read as Windows-1252",

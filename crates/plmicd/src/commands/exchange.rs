@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use std::os::unix::fs::PermissionsExt;
+
 use camino::{Utf8Path, Utf8PathBuf};
 use plmicd_artifact::{ArtifactRef, Digest, Lookup, PendingAction, Store};
 use plmicd_data::kind;
@@ -168,7 +170,10 @@ fn write(store: &Store, model: &ArtifactRef, folder: &Utf8Path) -> Result<(), Fa
         _ => Utf8Path::new("."),
     };
     fs_err::create_dir_all(parent)?;
-    let staging = tempfile::Builder::new().prefix(".plmicd-export-").tempdir_in(parent)?;
+    let staging = tempfile::Builder::new()
+        .prefix(".plmicd-export-")
+        .permissions(std::fs::Permissions::from_mode(0o700))
+        .tempdir_in(parent)?;
     let path = Utf8Path::from_path(staging.path())
         .ok_or_else(|| Failure::usage(format!("{folder} is below a folder whose name is not valid UTF-8")))?;
     plmicd_finetune::export_published(&store.object_dir(&model.kind, model.digest), path).map_err(failed)?;
@@ -178,9 +183,8 @@ fn write(store: &Store, model: &ArtifactRef, folder: &Utf8Path) -> Result<(), Fa
     Ok(())
 }
 
-/// Files 0600 whatever the umask; the folder itself is made 0700.
+/// Files 0600 whatever the umask; the folder itself was made 0700.
 fn private(folder: &Utf8Path) -> Result<(), Failure> {
-    use std::os::unix::fs::PermissionsExt;
     for entry in fs_err::read_dir(folder)? {
         fs_err::set_permissions(entry?.path(), std::fs::Permissions::from_mode(0o600))?;
     }

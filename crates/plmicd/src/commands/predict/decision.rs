@@ -1,6 +1,7 @@
 //! Which codes are given to a note.
 
 use camino::Utf8PathBuf;
+use plmicd_artifact::Digest;
 use plmicd_data::{Thresholds, kind};
 use plmicd_metrics::{Predictions, Rule, Scored, Truth};
 
@@ -50,6 +51,11 @@ impl Decision {
             (None, None, None) => return Ok(Self { rule: Rule::Global(USUAL), is_usual: true }),
         };
         Ok(Self { rule, is_usual: false })
+    }
+
+    /// Digest of the rule, thresholds and all: a name may stand for another file tomorrow.
+    pub fn fingerprint(&self) -> String {
+        Digest::of(format!("{:?}", self.rule).as_bytes()).to_string()
     }
 
     /// What the user should know of it.

@@ -57,7 +57,7 @@ pub fn predict(world: &World<'_>, args: &PredictArgs) -> Result<(), Failure> {
         text_column: args.text_column.clone(),
         ..TableColumns::default()
     };
-    let job = job(&model, &inputs, args, &rules.form())?;
+    let job = job(&model, &inputs, args, &decision, &rules.form())?;
     let mut output = Output::open(world, args, &inputs, job, scorer.labels())?;
     let position = Arc::new(Position::default());
     let feed = Feed {
@@ -215,6 +215,7 @@ fn job(
     model: &Folder,
     inputs: &[Utf8PathBuf],
     args: &PredictArgs,
+    decision: &Decision,
     form: &TextForm,
 ) -> Result<Option<Value>, Failure> {
     if inputs.iter().any(|input| input == STDIN) {
@@ -240,7 +241,7 @@ fn job(
         "files": files,
         "text": form,
         "columns": [args.id_column, args.text_column],
-        "decision": [args.thresholds, args.threshold.map(|t| t.to_string()), args.top_k, args.all],
+        "decision": decision.fingerprint(),
         "precision": format!("{:?}", args.precision),
     })))
 }

@@ -9,9 +9,9 @@
 //! After each window the rows are synced and then their number is written, by renaming: whatever kills the program, what
 //! counts is whole. All of it can be read by its owner alone.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use plmicd_data::{LabelSpace, PredictionWriter};
@@ -225,16 +225,19 @@ fn unwritable(error: impl std::error::Error) -> Failure {
     Failure::new(exit::INTERNAL, format!("writing the codes: {}", chain(&error)))
 }
 
-/// A file that only its owner reads.
+/// A file that only its owner reads, also where it is there already: in a folder of several people it may be another's,
+/// or a link to another's.
 fn private(path: &Utf8Path, truncate: bool) -> std::io::Result<File> {
-    std::fs::OpenOptions::new()
+    let file = std::fs::OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(truncate)
         .mode(0o600)
-        .open(path)
-        .map_err(|error| std::io::Error::new(error.kind(), format!("{path}: {error}")))
+        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
+        .open(path);
+    let file = file.and_then(|file| file.set_permissions(Permissions::from_mode(0o600)).map(|()| file));
+    file.map_err(|error| std::io::Error::new(error.kind(), format!("{path}: {error}")))
 }
 
 /// The forms of a file, by its ending.
@@ -277,23 +280,25 @@ impl Partial {
         if rows.try_lock().is_err() {
             return Err(Failure::usage(format!("--out {out}: another process is writing it")));
         }
-        let done: Option<Done> = match fs_err::read(&done_path) {
-            Ok(bytes) if !restart => serde_json::from_slice(&bytes).ok(),
-            _ => None,
-        };
         let mut counts = Counts::default();
         let mut bytes = 0;
-        if let Some(done) = done {
-            if job.is_some() && job.as_ref() != Some(&done.job) {
+        if !restart && done_path.try_exists()? {
+            // What cannot be read is nobody's known to be: another job's, perhaps of another version.
+            let done: Option<Done> = serde_json::from_slice(&fs_err::read(&done_path)?).ok();
+            let Some(done) = done.filter(|done| job.as_ref() == Some(&done.job)) else {
                 return Err(Failure::usage(format!(
                     "{rows_path} was begun with another model, other files or other options\n\
                      hint: --restart throws it away"
                 )));
-            }
+            };
             // Shorter than it was said to be: nothing of it can be relied on.
-            if job.is_some() && rows.metadata()?.len() >= done.bytes {
+            if rows.metadata()?.len() >= done.bytes {
                 (counts, bytes) = (done.counts, done.bytes);
             }
+        }
+        if bytes == 0 {
+            // Before the rows it counts: whoever was killed in between must not find it beside those of another job.
+            forget(&done_path)?;
         }
         rows.set_len(bytes)?;
         rows.seek(SeekFrom::End(0))?;
@@ -345,6 +350,18 @@ impl Partial {
         }
         Ok(self.out)
     }
+}
+
+/// Removes a file for good, where there is one.
+fn forget(path: &Utf8Path) -> Result<(), Failure> {
+    match fs_err::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        Err(_) => return Ok(()),
+        Ok(()) => {}
+    }
+    let folder = path.parent().filter(|folder| *folder != "").unwrap_or(Utf8Path::new("."));
+    fs_err::File::open(folder)?.sync_all()?;
+    Ok(())
 }
 
 /// The rows of a partial file, one by one.
