@@ -1,6 +1,6 @@
 //! What users type and what they are told.
 
-use crate::world::{TINY, World, repository};
+use crate::world::{Ran, TINY, World, repository};
 
 #[test]
 fn a_slip_in_a_pipeline_file_is_shown_before_anything_runs() {
@@ -32,6 +32,12 @@ fn wrong_arguments_are_usage_errors() {
             .fails(2, &["plan", "tiny.toml", "--set", &setting])
             .says(&[wrong, "expected a whole number from 0 on"]);
     }
+    world
+        .fails(2, &["run", "tiny.toml", "--only", "synth", "--force", "tokenise"])
+        .says(&["did you mean `tokenize`?"]);
+    world
+        .fails(3, &["run", "tiny.toml", "--only", "synth", "--expect", "another"])
+        .says(&["the pipeline file or a source has changed since this run began"]);
     world.fails(2, &["explain", "tiny.toml", "--node", "tokenise"]).says(&["did you mean `tokenize`?"]);
     world.fails(2, &["plan", "tiny.toml", "--set", "runtime.threads=5000"]).says(&["expected at most 1024"]);
     world
@@ -39,6 +45,33 @@ fn wrong_arguments_are_usage_errors() {
         .says(&["expected a whole number from 0 to 1024"]);
     world.fails(2, &["no-such-command"]);
     world.fails(2, &["synth", "--out", "x", "--codes", "0"]).says(&["--codes"]);
+}
+
+#[test]
+fn more_gpus_than_the_caller_may_use_are_refused_before_anything_runs() {
+    let world = World::new();
+    world.write("tiny.toml", TINY);
+    let run = |visible: &str| {
+        let mut command = world.command(&["run", "tiny.toml", "--dry-run", "--resources", "gpu=2"]);
+        Ran::from(command.env("CUDA_VISIBLE_DEVICES", visible).output().expect("starts"))
+    };
+    assert_eq!(run("2, GPU-5").code, 0);
+    let refused = run("5");
+    assert_eq!(refused.code, 2, "{}", refused.stderr);
+    refused.says(&["--resources", "gpu=2, but CUDA_VISIBLE_DEVICES=`5` leaves 1 to use"]);
+}
+
+#[test]
+fn a_pin_that_is_not_there_cannot_be_removed() {
+    let world = World::new();
+    world.write("tiny.toml", TINY);
+    world.ok(&["run", "tiny.toml", "--until", "synth"]);
+    let said = world.fails(2, &["artifact", "unpin", "nosuch"]).stderr;
+    assert_eq!(said, "error: no pin `nosuch`\n");
+    world.ok(&["artifact", "pin", &world.digest("tiny.toml", "synth"), "paper"]);
+    world.fails(2, &["artifact", "unpin", "papre"]).says(&["no pin `papre`", "did you mean `paper`?"]);
+    world.fails(2, &["artifact", "unpin", "nosuch"]).says(&["the pins are: paper"]);
+    world.ok(&["artifact", "unpin", "paper"]).says(&["removed the pin paper"]);
 }
 
 #[test]

@@ -187,6 +187,86 @@ fn a_damaged_artifact_is_found_set_aside_and_made_again() {
 }
 
 #[test]
+fn only_what_is_there_and_damaged_is_moved_aside() {
+    let world = World::new();
+    world.write("tiny.toml", TINY);
+    world.ok(&["run", "tiny.toml", "--until", "preprocess"]);
+    let (raw, notes) = (world.digest("tiny.toml", "synth"), world.digest("tiny.toml", "preprocess"));
+    world.ok(&["artifact", "pin", &raw, "raw"]);
+    let kinds = std::fs::read_dir(world.path("artifacts/objects")).expect("kinds");
+    let places = kinds.map(|kind| kind.expect("a kind").path().join(&raw));
+    let place = places.into_iter().find(|place| place.is_dir()).expect("the pinned artifact");
+    std::fs::rename(&place, world.path("elsewhere")).expect("moved away");
+    let folder = world.path(&format!("artifacts/objects/notes/{notes}"));
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).expect("made writable");
+    std::fs::write(folder.join("more.txt"), "not of the artifact").expect("damaged");
+
+    let found = world.fails(4, &["artifact", "verify", "--quarantine"]);
+    found.prints(&["is pinned as `raw` but missing", "more.txt: does not belong", "moved aside: notes "]);
+    assert_eq!(found.stdout.matches("moved aside").count(), 1, "{}", found.stdout);
+    assert!(!folder.exists());
+    let left = world.fails(4, &["artifact", "verify"]);
+    assert!(!left.stderr.contains("--quarantine"), "nothing to move: {}", left.stderr);
+}
+
+#[test]
+fn nothing_is_collected_while_the_record_of_a_run_cannot_be_read() {
+    let world = World::new();
+    world.write("tiny.toml", TINY);
+    world.ok(&["run", "tiny.toml", "--until", "synth"]);
+    let record = format!("artifacts/runs/{}/run.json", world.runs()[0]);
+    let whole = std::fs::read_to_string(world.path(&record)).expect("a record");
+    world.write(&record, &whole[..whole.len() / 2]);
+    let refused = world.fails(1, &["artifact", "gc", "--grace", "0"]);
+    refused.says(&[&record, "hint: to collect without what this run made, move artifacts/runs/"]);
+    assert_eq!(world.planned("hit", &["tiny.toml"]), ["synth"]);
+    std::fs::rename(world.path(&record).parent().expect("a folder"), world.path("aside")).expect("moved");
+    world.ok(&["artifact", "gc", "--grace", "0"]);
+    assert!(world.planned("hit", &["tiny.toml"]).is_empty());
+}
+
+#[test]
+fn runs_that_did_not_end_well_push_no_good_one_out() {
+    let world = World::new();
+    world.write("tiny.toml", TINY);
+    world.ok(&["run", "tiny.toml", "--until", "synth"]);
+    world.ok(&["run", "tiny.toml", "--until", "preprocess"]);
+    let [first, second] = world.runs().try_into().expect("two runs");
+    let record = |run: &str| {
+        let text = std::fs::read_to_string(world.path(&format!("artifacts/runs/{run}/run.json")));
+        serde_json::from_str::<serde_json::Value>(&text.expect("a record")).expect("JSON")
+    };
+    // The newer run, as if it had failed after its stages; others came to nothing.
+    let mut failed = record(&second);
+    failed["nodes"]["vocabulary"] = failed["nodes"]["preprocess"].clone();
+    failed["nodes"]["vocabulary"]["outcome"] = "failed".into();
+    failed["nodes"]["vocabulary"]["artifact"] = serde_json::Value::Null;
+    world.write(&format!("artifacts/runs/{second}/run.json"), &failed.to_string());
+    let nothing = |finished: bool, outcome: &str| {
+        let mut record = record(&first);
+        record["nodes"]["synth"]["outcome"] = outcome.into();
+        record["nodes"]["synth"]["artifact"] = serde_json::Value::Null;
+        if !finished {
+            record["finished"] = serde_json::Value::Null;
+        }
+        record.to_string()
+    };
+    world.write("artifacts/runs/20990101-000001/run.json", &nothing(true, "failed"));
+    world.write("artifacts/runs/20990101-000002/run.json", &nothing(true, "interrupted"));
+    world.write("artifacts/runs/20990101-000003/run.json", &nothing(false, "not_run"));
+    let gc = |keep: &str| world.ok(&["artifact", "gc", "--grace", "0", "--keep-runs", keep]);
+    gc("1");
+    assert_eq!(world.planned("hit", &["tiny.toml"]), ["synth", "preprocess"]);
+    // What did not end well is given up with the next run that does, and all is where nothing is to be kept.
+    let well = record(&first);
+    world.write("artifacts/runs/20990101-000004/run.json", &well.to_string());
+    gc("1");
+    assert_eq!(world.planned("hit", &["tiny.toml"]), ["synth"]);
+    gc("0");
+    assert!(world.planned("hit", &["tiny.toml"]).is_empty());
+}
+
+#[test]
 fn a_store_in_a_strange_folder_is_refused() {
     let world = World::new();
     world.write("holiday/photo.jpg", "not a store");

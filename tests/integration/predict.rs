@@ -237,7 +237,7 @@ fn strange_notes_are_coded_and_counted_and_wrong_files_refused() {
     fails(2, "absent.csv", &["absent.csv"]);
     world
         .fails(2, &["predict", "--model", "artifacts/latest/own/predict", "notes/notes.csv"])
-        .says(&["text.json"]);
+        .says(&["is of kind scores, expected model"]);
     world
         .fails(2, &["predict", "--model", MODEL, "notes/notes.csv", "--threshold", "1.5"])
         .says(&["not between 0 and 1"]);
@@ -291,6 +291,27 @@ fn killed_and_started_again_it_writes_the_same_file() {
     world.ok(&parts).says(&["going on after"]);
     let read = |name| std::fs::read_to_string(world.path(name)).expect("read");
     assert!(read("parts.csv") == read("whole.csv"), "the files differ");
+}
+
+#[test]
+fn notes_of_one_id_are_told_apart_or_counted() {
+    let world = trained();
+    let (_, text) = row(1);
+    world.write("a/n.txt", &text);
+    world.write("b/n.TXT", &text);
+    world.fails(2, &["predict", "--model", MODEL, "a/n.txt", "b/n.TXT"]).says(&["would have the same id, n"]);
+    world.write("twice.csv", &format!("id,text\n7,{text}\n8,{text}\n7,{text}\n"));
+    world
+        .ok(&["predict", "--model", MODEL, "twice.csv", "--format", "jsonl"])
+        .says(&["with the id of an earlier note: 1 note\n"]);
+    world.fails(2, &["predict", "--model", MODEL, "none.csv"]).says(&["none.csv: No such file"]);
+    let thresholds = MODEL.replace("finetune", "threshold");
+    world
+        .fails(2, &["predict", "--model", &thresholds, "a/n.txt"])
+        .says(&["of kind thresholds, expected model"]);
+    world
+        .fails(2, &["predict", "--model", MODEL, "a/n.txt", "--out", "no/x.csv"])
+        .says(&["there is no folder no"]);
 }
 
 #[test]

@@ -263,8 +263,7 @@ fn find_shards(dir: &Utf8Path, split: Split) -> Result<VecDeque<Utf8PathBuf>, Da
     }
     names.sort();
     if names.is_empty() {
-        let message =
-            format!("no token shards of the {split} split; expected files {split}-00000.parquet, …");
+        let message = format!("there are no {split} notes: expected token shards {split}-00000.parquet, …");
         return Err(DataError::file(dir, message));
     }
     names

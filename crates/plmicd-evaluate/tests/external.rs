@@ -153,6 +153,8 @@ fn what_does_not_fit_is_refused_with_its_line() {
         ("id,codes\n2,428.0\n3,\n2,\n", "predictions.csv:4, column id: note 2 is also in line 2"),
         ("id,codes\n2,428.0;428.0\n3,\n", "predictions.csv:2: code `428.0` of note 2 is given twice"),
         ("id,codes\n2,999\n3,\n", "predictions.csv:2: code `999` of note 2 is not in the label space"),
+        ("id,codes\r\n2,428.0\r\n3,\r\n2,\r\n", "predictions.csv:4, column id: note 2 is also in line 2"),
+        ("id,codes\r\n2,428.0\r\n3\r\n", "predictions.csv:3: 1 fields, but the header has 2"),
         ("id,codes\n9,428.0\n", "predictions.csv:2, column id: note 9 is not among the notes"),
         ("id,codes\n1,428.0\n", "no dev or test note of "),
         ("id,code,score\n2,428.0,1.5\n", "predictions.csv:2, column score: 1.5 is no probability"),

@@ -156,8 +156,9 @@ pub(crate) fn model(
         ModelType::Longformer => "Longformer",
     };
     context.note(format!(
-        "{family} encoder, {} layers of width {}, vocabulary {}; {} labels",
+        "{family} encoder, {} layer{} of width {}, vocabulary {}; {} labels",
         shape.num_hidden_layers,
+        if shape.num_hidden_layers == 1 { "" } else { "s" },
         shape.hidden_size,
         shape.vocab_size,
         labels.len()

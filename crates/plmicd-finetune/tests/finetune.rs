@@ -151,7 +151,7 @@ fn inputs_that_cannot_work_are_refused_before_training() {
     check(&|p| write_specials(&p.shards(), 20), &["train split, note note-0", "token id", "20 tokens"]);
     check(&|p| rewrite(p, Split::Dev, (0..5).map(bare)), &["no note of the dev split has a label"]);
     check(&|p| rewrite(p, Split::Train, std::iter::empty()), &["the train split has no notes"]);
-    check(&|p| remove(p, Split::Dev), &["dev split", "dev-00000.parquet"]);
+    check(&|p| remove(p, Split::Dev), &["there are no dev notes", "dev-00000.parquet"]);
     let unlabelled = |p: &Workplace| {
         let labels = LabelSpace::read(&p.shards().join(LabelSpace::FILE)).expect("labels");
         let fewer = LabelSpace::new(labels.labels()[..3].to_vec()).expect("unique");

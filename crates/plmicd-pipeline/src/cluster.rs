@@ -151,12 +151,15 @@ fn script(pipeline: &Pipeline, group: &Group<'_>, file: &str, call: &Call) -> St
          set -u\n\
          node=$(sed -n \"$((SLURM_ARRAY_TASK_ID + 1))p\" {nodes})\n\
          cd {workdir}\n\
-         trap 'kill -USR1 $! 2>/dev/null' USR1 TERM\n\
+         # Slurm's USR1 (see --signal) asks this shell alone; its TERM, when a job is cancelled, reaches the program by itself.\n\
+         asked=0\n\
+         trap 'asked=1; kill -USR1 $! 2>/dev/null' USR1\n\
+         trap : TERM\n\
          {call} --only \"$node\" &\n\
          child=$!\n\
          # A signal ends `wait` before the child has ended.\n\
          while :; do wait $child; status=$?; kill -0 $child 2>/dev/null || break; done\n\
-         if [ $status -eq {EXIT_INTERRUPTED} ]; then\n\
+         if [ $status -eq {EXIT_INTERRUPTED} ] && [ $asked -eq 1 ]; then\n\
          \x20   echo \"$node was stopped; it goes back into the queue\"\n\
          \x20   scontrol requeue \"${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}\"\n\
          fi\n\

@@ -274,16 +274,19 @@ impl Executor<'_> {
         Ok(())
     }
 
-    /// `gpus`: the numbers of those that it may see; `None` for all.
-    fn start(&mut self, planned: &Planned, gpus: Option<Vec<u32>>) -> Result<(), ExecuteError> {
+    /// `gpus`: those that it may see, as CUDA names them; `None` for all.
+    fn start(&mut self, planned: &Planned, gpus: Option<Vec<String>>) -> Result<(), ExecuteError> {
         let node = planned.node.clone();
         let reasons = reasons(planned);
         self.observer.starting(&node, &reasons);
         let force = reasons.contains(&Reason::Forced);
         let log = self.folder.log_file(&node).map_err(io(format!("the log of `{node}`")))?;
         let mut command = self.launcher.command(&node, force);
+        // It reads the files again: where these have changed meanwhile, it must not run something else.
+        if let Some(key) = planned.key {
+            command.args(["--expect", &key.to_string()]);
+        }
         if let Some(gpus) = gpus {
-            let gpus: Vec<String> = gpus.iter().map(u32::to_string).collect();
             command.env("CUDA_VISIBLE_DEVICES", gpus.join(","));
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);

@@ -114,7 +114,11 @@ fn load_sweep(
     if !problems.is_empty() {
         return Err(Diagnostics(problems));
     }
-    sweep::expand(&spec, cells, pipelines, registry, file)
+    // What reads from every cell runs as the file says, whatever a variant changes.
+    let mut tree = base.clone();
+    upper.iter().for_each(|layer| tree.merge(layer.clone()));
+    let runtime = tree.get("runtime").map_or_else(|| Value::Object(Default::default()), Tree::to_value);
+    sweep::expand(&spec, cells, pipelines, &runtime, registry, file)
 }
 
 fn read_layers(from: &PipelineText) -> Result<Tree, Diagnostics> {
@@ -600,7 +604,7 @@ pub(crate) fn config_problem(tree: &Tree, node: &str, issue: &ConfigIssue, secti
     if found || issue.path.is_empty() { diagnostic } else { diagnostic.label("its value is the default") }
 }
 
-fn merge_values(below: &mut Value, above: Value) {
+pub(crate) fn merge_values(below: &mut Value, above: Value) {
     match (below, above) {
         (Value::Object(below), Value::Object(above)) => {
             for (key, value) in above {

@@ -30,6 +30,8 @@ pub struct Capacity {
     pub gpu: Option<u32>,
     /// Memory in GiB.
     pub memory: Option<u32>,
+    /// The GPUs that may be used, as `CUDA_VISIBLE_DEVICES` lists them; `None` for those numbered from 0 on.
+    pub visible: Option<&'static str>,
 }
 
 impl Capacity {
@@ -51,6 +53,26 @@ impl Capacity {
         Ok(capacity)
     }
 
+    /// The same, with GPUs from this list only, as `CUDA_VISIBLE_DEVICES` holds it.
+    ///
+    /// # Errors
+    /// A list of fewer GPUs than may be used at once.
+    pub fn among(self, visible: &'static str) -> Result<Capacity, String> {
+        let there = listed(visible).count();
+        match self.gpu {
+            Some(wanted) if wanted as usize > there => {
+                Err(format!("gpu={wanted}, but CUDA_VISIBLE_DEVICES=`{visible}` leaves {there} to use"))
+            }
+            _ => Ok(Capacity { visible: Some(visible), ..self }),
+        }
+    }
+
+    /// What a child is told of the GPU in this slot.
+    fn gpu_name(&self, slot: u32) -> String {
+        let name = self.visible.and_then(|visible| listed(visible).nth(slot as usize));
+        name.map_or_else(|| slot.to_string(), str::to_owned)
+    }
+
     /// The first node that needs more than there is at all, and of what.
     pub fn too_small_for(&self, pipeline: &Pipeline) -> Option<String> {
         pipeline.nodes.iter().find_map(|node| {
@@ -68,6 +90,11 @@ impl Capacity {
     }
 }
 
+/// The GPUs of a `CUDA_VISIBLE_DEVICES`: numbers or names. CUDA ignores what follows an empty or a negative one.
+fn listed(visible: &str) -> impl Iterator<Item = &str> {
+    visible.split(',').map(str::trim).take_while(|name| !name.is_empty() && !name.starts_with('-'))
+}
+
 /// What is taken, and by whom.
 #[derive(Debug)]
 pub(crate) struct Slots {
@@ -81,8 +108,8 @@ impl Slots {
         Self { capacity, taken: BTreeMap::new(), gpus: BTreeMap::new() }
     }
 
-    /// Takes what a node needs if it is free. The numbers of the GPUs it may use, where GPUs are counted.
-    pub fn take(&mut self, node: &str, needs: Needs) -> Option<Option<Vec<u32>>> {
+    /// Takes what a node needs if it is free. The GPUs it may use, where GPUs are counted.
+    pub fn take(&mut self, node: &str, needs: Needs) -> Option<Option<Vec<String>>> {
         let free = |there: Option<u32>, of: fn(&Needs) -> u32| {
             there.is_none_or(|there| self.taken.values().map(of).sum::<u32>() + of(&needs) <= there)
         };
@@ -100,7 +127,7 @@ impl Slots {
         if let Some(gpus) = &gpus {
             self.gpus.insert(node.to_owned(), gpus.iter().copied().collect());
         }
-        Some(gpus)
+        Some(gpus.map(|gpus| gpus.into_iter().map(|slot| self.capacity.gpu_name(slot)).collect()))
     }
 
     pub fn release(&mut self, node: &str) {
@@ -116,7 +143,7 @@ mod tests {
     #[test]
     fn capacities_are_read() {
         let capacity = Capacity::parse("cpu=8, gpu=2,memory=64").unwrap();
-        assert_eq!(capacity, Capacity { cpu: Some(8), gpu: Some(2), memory: Some(64) });
+        assert_eq!(capacity, Capacity { cpu: Some(8), gpu: Some(2), memory: Some(64), visible: None });
         assert_eq!(Capacity::parse("").unwrap(), Capacity::default());
         for wrong in ["gpu", "gpu=x", "gpus=1"] {
             assert!(Capacity::parse(wrong).is_err(), "{wrong}");
@@ -125,15 +152,32 @@ mod tests {
 
     #[test]
     fn nothing_is_taken_twice() {
-        let mut slots = Slots::new(Capacity { gpu: Some(2), memory: Some(10), cpu: None });
+        let mut slots = Slots::new(Capacity { gpu: Some(2), memory: Some(10), ..Capacity::default() });
+        let gpus = |names: &[&str]| Some(Some(names.iter().map(|name| (*name).to_owned()).collect()));
         let one = Needs { gpu: 1, memory: 4, cpu: 64, minutes: 0 };
-        assert_eq!(slots.take("a", one), Some(Some(vec![0])));
-        assert_eq!(slots.take("b", one), Some(Some(vec![1])));
+        assert_eq!(slots.take("a", one), gpus(&["0"]));
+        assert_eq!(slots.take("b", one), gpus(&["1"]));
         assert_eq!(slots.take("c", one), None);
         // Another that needs no GPU finds the rest of the memory.
-        assert_eq!(slots.take("d", Needs { memory: 2, ..Needs::default() }), Some(Some(vec![])));
+        assert_eq!(slots.take("d", Needs { memory: 2, ..Needs::default() }), gpus(&[]));
         assert_eq!(slots.take("e", Needs { memory: 1, ..Needs::default() }), None);
         slots.release("a");
-        assert_eq!(slots.take("c", one), Some(Some(vec![0])));
+        assert_eq!(slots.take("c", one), gpus(&["0"]));
+    }
+
+    #[test]
+    fn gpus_are_those_that_the_caller_may_use() {
+        let two = Capacity { gpu: Some(2), ..Capacity::default() };
+        let mut slots = Slots::new(two.among(" 4, GPU-8f,6").unwrap());
+        let one = Needs { gpu: 1, ..Needs::default() };
+        assert_eq!(slots.take("a", one), Some(Some(vec!["4".to_owned()])));
+        assert_eq!(slots.take("b", one), Some(Some(vec!["GPU-8f".to_owned()])));
+        assert_eq!(slots.take("c", one), None);
+        for (few, there) in [("", 0), ("3", 1), ("3,-1,4", 1)] {
+            let refused = two.among(few).unwrap_err();
+            assert_eq!(refused, format!("gpu=2, but CUDA_VISIBLE_DEVICES=`{few}` leaves {there} to use"));
+        }
+        // Where GPUs are not counted, children see what the caller sees.
+        assert_eq!(Slots::new(Capacity::default().among("").unwrap()).take("a", one), Some(None));
     }
 }

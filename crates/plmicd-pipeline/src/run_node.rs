@@ -164,7 +164,9 @@ pub fn run_node(
         .filter_map(|(slot, _)| planned.inputs.get(slot).map(|input| (input.kind.clone(), input.digest)))
         .collect();
     let _lease = store.lease(&stored)?;
-    let _lock: ActionLock = store.lock_action(&node.stage, key, &mut || events.send(Event::Waiting))?;
+    let waiting = &mut || events.send(Event::Waiting);
+    let lock = store.lock_action_until(&node.stage, key, waiting, &|| interrupt.is_raised())?;
+    let _lock: ActionLock = lock.ok_or(NodeError::Interrupted)?;
     if !forced && let Lookup::Hit(record) = store.lookup(&node.stage, key)? {
         // Another process made it while this one waited.
         return finish(pipeline, planned, store, events, record, true);

@@ -25,6 +25,12 @@ pub fn icd9_system(code: &str) -> CodeSystem {
     if procedure { CodeSystem::Icd9Procedure } else { CodeSystem::Icd9Diagnosis }
 }
 
+/// The system of an ICD-10 code: procedures have seven characters and no dot.
+pub fn icd10_system(code: &str) -> CodeSystem {
+    let procedure = code.len() == 7 && !code.contains('.');
+    if procedure { CodeSystem::Icd10PcsProcedure } else { CodeSystem::Icd10CmDiagnosis }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,7 +13,7 @@ use crate::codes::format_code;
 use crate::config::{Language, PreprocessConfig, Splits};
 use crate::corpus::{CodeBook, CodeId, Corpus, DraftNote, Exclusions};
 use crate::descriptions::Descriptions;
-use crate::encoding::mend;
+use crate::encoding::{mend, plain};
 use crate::spill::SpillWriter;
 use crate::text::count_words;
 
@@ -61,7 +61,7 @@ pub fn read(
             if let Some(other) = seen.insert(id.clone(), split) {
                 return Err(BadInput::new(path, format!("this document is also in {other}")).into());
             }
-            let (text, mended) = mend(without_mark(fs::read(path)?));
+            let (text, mended) = mend(plain(fs::read(path)?));
             mended_bytes += mended;
             mended_texts += u64::from(mended > 0);
             let text = config.text_rules().apply(&text);
@@ -164,18 +164,11 @@ fn read_codes(
 
 /// A whole file of codes, without its byte order mark.
 fn read_utf8(path: &Utf8Path) -> Result<String, StageError> {
-    String::from_utf8(without_mark(fs::read(path)?)).map_err(|error| {
+    String::from_utf8(plain(fs::read(path)?)).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let line = error.as_bytes()[..valid].iter().filter(|&&b| b == b'\n').count() as u64 + 1;
         BadInput::new(path, "not UTF-8").line(line).into()
     })
-}
-
-fn without_mark(mut bytes: Vec<u8>) -> Vec<u8> {
-    if bytes.starts_with(b"\xef\xbb\xbf") {
-        bytes.drain(..3);
-    }
-    bytes
 }
 
 fn missing(path: &Utf8Path, message: &str) -> StageError {

@@ -1,6 +1,7 @@
 //! From all notes of a source to the corpus asked for: notes without a split or code fall out, rare codes too,
 //! and the label space is what remains.
 
+use plmicd_data::{CodeSystem, IcdCode};
 use plmicd_pipeline::StageError;
 
 use crate::config::{Cohort, Compat, PreprocessConfig};
@@ -64,6 +65,15 @@ pub fn doubtful(labels: &[CodeId], codes: &CodeBook) -> Option<String> {
     let among = if known.is_empty() { String::new() } else { format!(", {} among them", known.join(", ")) };
     let has = if found.len() == 1 { "label has" } else { "labels have" };
     (!found.is_empty()).then(|| format!("{} {has} no digit, as every ICD code does{among}", found.len()))
+}
+
+/// How many labels do not have the form of their system's codes.
+pub fn misshapen(labels: &[CodeId], codes: &CodeBook) -> usize {
+    let is_odd = |id: &&CodeId| {
+        let system = codes.system(**id);
+        system != CodeSystem::Other && IcdCode::parse(system, codes.code(**id)).is_err()
+    };
+    labels.iter().filter(is_odd).count()
 }
 
 /// Leaves out notes, counting them.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use plmicd_data::{CodeSystem, Exclusion, Split};
 
-use crate::codes::icd9_system;
+use crate::codes::{icd9_system, icd10_system};
 use crate::descriptions::Descriptions;
 use crate::spill::{Piece, Spill};
 
@@ -45,11 +45,25 @@ impl CodeBook {
         })
     }
 
-    /// The id of a code whatever its system; a new one counts as ICD-9 if it has that form.
+    /// The id of a code whatever its system; a new one has that of the others, as its form tells.
     pub fn intern_any(&mut self, code: &str) -> CodeId {
         match self.codes.iter().position(|(known, _)| known == code) {
             Some(at) => at as CodeId,
-            None => self.intern(code.to_owned(), icd9_system(code)),
+            None => self.intern(code.to_owned(), self.system_of_new(code)),
+        }
+    }
+
+    fn system_of_new(&self, code: &str) -> CodeSystem {
+        let has = |of: &[CodeSystem]| self.codes.iter().any(|(_, system)| of.contains(system));
+        let icd9 = has(&[CodeSystem::Icd9Diagnosis, CodeSystem::Icd9Procedure]);
+        let icd10 = has(&[CodeSystem::Icd10CmDiagnosis, CodeSystem::Icd10PcsProcedure]);
+        // Only where both editions are about does the first character have to tell: E and V begin codes of either.
+        let begins_icd9 = code.starts_with(|c: char| c.is_ascii_digit());
+        match (icd9, icd10) {
+            (false, false) if has(&[CodeSystem::Other]) => CodeSystem::Other,
+            (_, false) => icd9_system(code),
+            (true, true) if begins_icd9 && code.len() < 7 => icd9_system(code),
+            (_, true) => icd10_system(code),
         }
     }
 

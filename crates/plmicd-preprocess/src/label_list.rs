@@ -4,10 +4,10 @@
 use std::collections::HashSet;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use plmicd_data::{CodeSystem, LabelSpace};
+use plmicd_data::LabelSpace;
 use plmicd_pipeline::{BadInput, StageError};
 
-use crate::codes::icd9_system;
+use crate::codes::{icd9_system, icd10_system};
 use crate::cohort::drop_notes;
 use crate::corpus::{CodeBook, CodeId, DraftNote, Exclusions};
 use crate::descriptions::Descriptions;
@@ -81,8 +81,7 @@ pub fn label_space(list: &Utf8Path, descriptions: Option<&Utf8Path>) -> Result<L
     let label = |code: &String| {
         let system = match icd10 {
             false => icd9_system(code),
-            true if code.len() == 7 && !code.contains('.') => CodeSystem::Icd10PcsProcedure,
-            true => CodeSystem::Icd10CmDiagnosis,
+            true => icd10_system(code),
         };
         tables.label(code, system)
     };
@@ -121,6 +120,8 @@ pub fn apply(
 
 #[cfg(test)]
 mod tests {
+    use plmicd_data::CodeSystem;
+
     use super::*;
 
     fn list(text: &str) -> (tempfile::TempDir, Utf8PathBuf) {
@@ -164,5 +165,26 @@ mod tests {
         assert!(wrong.contains("codes.txt:3: expected one code a line"), "{wrong}");
         let (_keep, path) = list("\n");
         assert!(label_space(&path, None).expect_err("empty").to_string().contains("the list is empty"));
+    }
+
+    #[test]
+    fn codes_that_no_note_has_are_of_the_notes_systems() {
+        let system_beside = |systems: &[CodeSystem], code: &str| {
+            let mut book = CodeBook::default();
+            for (at, system) in systems.iter().enumerate() {
+                book.intern(format!("{at}"), *system);
+            }
+            let id = book.intern_any(code);
+            book.system(id)
+        };
+        let icd10 = [CodeSystem::Icd10CmDiagnosis];
+        assert_eq!(system_beside(&icd10, "V43.0"), CodeSystem::Icd10CmDiagnosis);
+        assert_eq!(system_beside(&icd10, "0TJB8ZZ"), CodeSystem::Icd10PcsProcedure);
+        assert_eq!(system_beside(&[CodeSystem::Icd9Diagnosis], "V43.0"), CodeSystem::Icd9Diagnosis);
+        assert_eq!(system_beside(&[CodeSystem::Icd9Procedure], "38.93"), CodeSystem::Icd9Procedure);
+        assert_eq!(system_beside(&[CodeSystem::Other], "V43.0"), CodeSystem::Other);
+        let both = [CodeSystem::Icd9Diagnosis, CodeSystem::Icd10CmDiagnosis];
+        assert_eq!(system_beside(&both, "401.9"), CodeSystem::Icd9Diagnosis);
+        assert_eq!(system_beside(&both, "V43.0"), CodeSystem::Icd10CmDiagnosis);
     }
 }

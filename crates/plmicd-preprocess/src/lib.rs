@@ -53,7 +53,7 @@ pub use config::{CodeKinds, CodeLevel, Cohort, Compat, IcdVersion, Language, Pre
 pub use label_list::label_space;
 pub use mimic3::caml::caml_code;
 pub use mimic3::columns::float as caml_float;
-pub use own::{FoundText, TableColumns, read_texts};
+pub use own::{FoundText, TableColumns, read_texts, text_file_id};
 pub use stage::Preprocess;
 pub use text::{Deidentified, TextCleaning, TextRules, count_words};
 pub use text_corpus::{CorpusConfig, TextCorpus};

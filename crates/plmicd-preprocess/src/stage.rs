@@ -3,7 +3,7 @@
 use plmicd_data::{CorpusStats, kind};
 use plmicd_pipeline::{ConfigIssue, InputSpec, Stage, StageContext, StageError};
 
-use crate::config::{Cohort, PreprocessConfig, Splits};
+use crate::config::{CodeLevel, Cohort, PreprocessConfig, Splits};
 use crate::text::TextRules;
 use crate::{
     caml_csv, codiesp, cohort, label_list, level, mimic2, mimic3, mimic4, own, published, splits, stratify,
@@ -18,7 +18,7 @@ impl Stage for Preprocess {
     type Config = PreprocessConfig;
 
     const NAME: &'static str = "preprocess";
-    const VERSION: u32 = 5;
+    const VERSION: u32 = 6;
     const OUTPUT: &'static str = kind::NOTES;
     const SCHEMA: u32 = 1;
     const SUMMARY: &'static str = "Raw tables of notes and codes to cleaned notes and a label space";
@@ -96,6 +96,17 @@ impl Stage for Preprocess {
         if let Some(warning) = cohort::doubtful(&labels, &corpus.codes) {
             context.warn(warning);
         }
+        if raw.kind == kind::TABLE && config.code_level == CodeLevel::Full {
+            let odd = cohort::misshapen(&labels, &corpus.codes);
+            if odd > 0 {
+                context.warn(format!(
+                    "{odd} of {} labels do not have the form of {} codes: is `table.separator` right, and `table.system`?",
+                    labels.len(),
+                    config.table.system.title()
+                ));
+            }
+        }
+        write::count_joined(&mut corpus, rules, context)?;
         for exclusion in corpus.exclusions.as_slice() {
             context.note(format!("left out: {} {} {}", exclusion.count, exclusion.unit, exclusion.reason));
         }

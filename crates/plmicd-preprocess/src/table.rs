@@ -16,6 +16,7 @@ use fs_err as fs;
 use plmicd_data::columns_found;
 use plmicd_pipeline::{BadInput, StageError};
 
+use crate::encoding::{is_gzip, is_utf16};
 use crate::feed::{Counted, END, Feed, MAX_ROW_BYTES, RowTooLong};
 
 /// How far a table has been read, readable from another thread.
@@ -63,7 +64,7 @@ impl Table {
         let file = fs::File::open(path)?;
         let progress = ReadProgress { done: Arc::default(), total: file.metadata()?.len() };
         let counted = Counted { inner: file, done: Arc::clone(&progress.done) };
-        let inner: Box<dyn Read + Send> = if path.extension() == Some("gz") {
+        let inner: Box<dyn Read + Send> = if is_gzip(path) {
             Box::new(MultiGzDecoder::new(io::BufReader::with_capacity(1 << 18, counted)))
         } else {
             Box::new(counted)
@@ -99,6 +100,10 @@ impl Table {
                 format!("the file is empty; expected a header with {wanted}"),
             )
             .into());
+        }
+        if self.record.get(0).is_some_and(|field| is_utf16(field).is_some()) {
+            let message = "it is in UTF-16; expected UTF-8 (or Windows-1252)";
+            return Err(BadInput::new(&self.path, message).line(1).into());
         }
         let found: Vec<String> = self
             .record
@@ -185,7 +190,7 @@ impl Table {
                     .hint("copy or download it again; `gzip -t FILE` checks it")
                     .into()
             }
-            ErrorKind::Io(io) if self.path.extension() == Some("gz") => {
+            ErrorKind::Io(io) if is_gzip(&self.path) => {
                 BadInput::new(&self.path, format!("not a sound gzip file ({io})")).line(line).into()
             }
             kind => StageError::failed(format!("reading {}: {kind:?}", self.path)),

@@ -12,7 +12,23 @@ use crate::corpus::{CodeBook, CodeId, Corpus, DraftNote};
 use crate::descriptions::Descriptions;
 use crate::spill::Spill;
 use crate::splits::leaking_subjects;
-use crate::text::TextRules;
+use crate::text::{TextCleaning, TextRules, count_words};
+
+/// Counts the words anew of notes that are not the sum of their texts.
+pub fn count_joined(
+    corpus: &mut Corpus,
+    rules: TextRules,
+    context: &StageContext<'_>,
+) -> Result<(), StageError> {
+    if rules.cleaning != TextCleaning::Edin {
+        return Ok(());
+    }
+    for note in corpus.notes.iter_mut().filter(|note| note.pieces.len() > 1) {
+        context.check_interrupt()?;
+        note.words = count_words(&rules.joined(corpus.spill.join(&note.pieces)?, note.pieces.len()));
+    }
+    Ok(())
+}
 
 /// Writes the artifact; `labels` are the codes of the label space in its order, `rules` those that the texts were
 /// written by.
@@ -45,7 +61,7 @@ pub fn write(
     std::thread::scope(|scope| {
         scope.spawn(move || {
             for drafts in notes.chunks(BATCH_NOTES) {
-                let batch = drafts.iter().map(|draft| note(draft, &codes, &spill)).collect();
+                let batch = drafts.iter().map(|draft| note(draft, rules, &codes, &spill)).collect();
                 // The other side has stopped and says why.
                 if sender.send(batch).is_err() {
                     return;
@@ -70,12 +86,12 @@ pub fn write(
 /// Notes handed over at a time.
 const BATCH_NOTES: usize = 256;
 
-fn note(draft: &DraftNote, codes: &CodeBook, spill: &Spill) -> Result<Note, StageError> {
+fn note(draft: &DraftNote, rules: TextRules, codes: &CodeBook, spill: &Spill) -> Result<Note, StageError> {
     Ok(Note {
         note_id: draft.note_id.clone(),
         subject_id: draft.subject_id.clone(),
         split: split_of(draft)?,
-        text: spill.join(&draft.pieces)?,
+        text: rules.joined(spill.join(&draft.pieces)?, draft.pieces.len()),
         codes: draft.codes.iter().map(|&id| codes.code(id).to_owned()).collect(),
     })
 }

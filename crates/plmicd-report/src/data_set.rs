@@ -55,8 +55,16 @@ fn notes(privacy: Privacy, corpus: &CorpusStats) -> Table {
         row("Codes that occur", &|stats| thousands(stats.labels_present)),
         row("of these also in train", &|stats| thousands(stats.labels_seen_in_train)),
     ];
-    rows.extend(spread("Words per note", privacy, splits.iter().map(|(_, stats)| stats.words)));
-    rows.extend(spread("Codes per note", privacy, splits.iter().map(|(_, stats)| stats.codes)));
+    rows.extend(spread(
+        "Words per note",
+        privacy,
+        splits.iter().map(|(_, stats)| (stats.notes, stats.words)),
+    ));
+    rows.extend(spread(
+        "Codes per note",
+        privacy,
+        splits.iter().map(|(_, stats)| (stats.notes, stats.codes)),
+    ));
     Table { caption: "Notes".to_owned(), columns: split_titles(corpus.splits.keys()), rows }
 }
 
@@ -66,7 +74,7 @@ fn token_table(privacy: Privacy, tokens: &TokenStats) -> Table {
         title: "Notes".to_owned(),
         cells: splits.iter().map(|stats| privacy.count(stats.notes)).collect(),
     }];
-    rows.extend(spread("Tokens per note", privacy, splits.iter().map(|stats| stats.tokens)));
+    rows.extend(spread("Tokens per note", privacy, splits.iter().map(|stats| (stats.notes, stats.tokens))));
     rows.push(Row {
         title: "Tokens per word".to_owned(),
         cells: splits.iter().map(|stats| format!("{:.2}", stats.fragmentation)).collect(),
@@ -100,20 +108,24 @@ fn beyond(privacy: Privacy, splits: &[&TokenSplitStats]) -> Vec<Row> {
     lengths.into_iter().map(row).collect()
 }
 
-/// Median, mean and 95th percentile; the largest too where single notes may be shown.
-fn spread(what: &str, privacy: Privacy, summaries: impl Iterator<Item = Summary>) -> Vec<Row> {
-    let summaries: Vec<Summary> = summaries.collect();
-    let row = |which: &str, cell: &dyn Fn(&Summary) -> String| Row {
+/// Median, mean and 95th percentile; the largest too where single notes may be shown. Of each split its number of notes
+/// and the summary.
+fn spread(what: &str, privacy: Privacy, summaries: impl Iterator<Item = (u64, Summary)>) -> Vec<Row> {
+    let summaries: Vec<(u64, Summary)> = summaries.collect();
+    let row = |which: &str, cell: &dyn Fn(u64, &Summary) -> String| Row {
         title: format!("{what}, {which}"),
-        cells: summaries.iter().map(cell).collect(),
+        cells: summaries.iter().map(|(notes, summary)| cell(*notes, summary)).collect(),
+    };
+    let shown = |notes: u64, share: f64, value: String| {
+        if privacy.shows_share(notes, share) { value } else { "–".to_owned() }
     };
     let mut rows = vec![
-        row("median", &|summary| thousands(summary.median)),
-        row("mean", &|summary| format!("{:.1}", summary.mean)),
-        row("95th percentile", &|summary| thousands(summary.p95)),
+        row("median", &|notes, summary| shown(notes, 0.5, thousands(summary.median))),
+        row("mean", &|notes, summary| shown(notes, 1.0, format!("{:.1}", summary.mean))),
+        row("95th percentile", &|notes, summary| shown(notes, 0.05, thousands(summary.p95))),
     ];
     if !privacy.restricted {
-        rows.push(row("largest", &|summary| thousands(summary.max)));
+        rows.push(row("largest", &|_, summary| thousands(summary.max)));
     }
     rows
 }

@@ -37,6 +37,9 @@ pub use headline::{Headline, HeadlineColumn, HeadlineRow};
 pub use provenance::{MadeBy, Provenance, Setting, with_provenance};
 pub use sweep::{PublishedRow, SweepReport, SweepReportConfig, SweepRow};
 
+/// Notes of a split below which metrics on restricted data are as good as counts.
+const FEW_NOTES: u64 = 200;
+
 /// The stage.
 #[derive(Clone, Copy, Debug)]
 pub struct Report;
@@ -83,6 +86,13 @@ impl Stage for Report {
 
     fn run(config: &Self::Config, context: &StageContext<'_>) -> Result<(), StageError> {
         let sources = sources::Sources::read(context)?;
+        for (split, result) in &sources.evaluation.splits {
+            if sources.privacy.restricted && result.notes < FEW_NOTES {
+                context.warn(format!(
+                    "{split} has fewer than {FEW_NOTES} notes: from its metrics it can be told how single ones were coded"
+                ));
+            }
+        }
         let headline = headline::Headline::of(&config.title, &sources.evaluation, sources.thresholds.k);
         let page = page::render(config, &sources, &headline)?;
         let out = context.output_dir();

@@ -22,6 +22,11 @@ impl Privacy {
         !self.restricted || !(1..LEAST_COUNT).contains(&count)
     }
 
+    /// Whether a figure may be shown that stands for a share of so many notes: on restricted data for ten at least.
+    pub fn shows_share(self, notes: u64, share: f64) -> bool {
+        !self.restricted || share * notes as f64 >= LEAST_COUNT as f64
+    }
+
     /// A share of pairs, on restricted data with three decimals: all its digits would tell what it was counted from.
     pub fn share(self, share: f64) -> f64 {
         if self.restricted { (1000.0 * share).round() / 1000.0 } else { share }
@@ -56,6 +61,7 @@ mod tests {
         assert_eq!([0, 9, 10, 1234].map(|n| open.count(n)), ["0", "9", "10", "1,234"]);
         assert_eq!([0, 1, 9, 10].map(|n| closed.count(n)), ["0", "<10", "<10", "10"]);
         assert_eq!((open.min_positives(3), closed.min_positives(3)), (3, 10));
+        assert!(open.shows_share(6, 0.05) && closed.shows_share(200, 0.05) && !closed.shows_share(199, 0.05));
     }
 
     #[test]

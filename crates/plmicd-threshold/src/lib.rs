@@ -53,6 +53,10 @@ impl Stage for Threshold {
             context.note("no dev scores: the fixed threshold is taken as it is");
             return write(context, &without_dev(config));
         }
+        if !path.is_file() {
+            let hint = "objective = \"fixed\" takes a threshold as given; rule = \"global\" goes with it";
+            return Err(BadInput::new(&path, "there are no dev scores to choose by").hint(hint).into());
+        }
         context.progress("reading dev scores", 0, None, "notes");
         let scores = Scores::read(&path).map_err(reading)?;
         let labels_path = input.file(LabelSpace::FILE);

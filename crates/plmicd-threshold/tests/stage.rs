@@ -221,7 +221,7 @@ fn a_fixed_threshold_needs_no_dev_scores() {
     let config = ThresholdConfig { objective: Objective::Fixed, ..ThresholdConfig::default() };
     assert_eq!(run(&config, &dir, &dir).unwrap().threshold, 0.5);
     let message = run(&ThresholdConfig::default(), &dir, &dir).unwrap_err();
-    assert!(message.to_string().contains("reading the scores"), "{message}");
+    assert!(message.to_string().contains("there are no dev scores to choose by"), "{message}");
 }
 
 #[test]

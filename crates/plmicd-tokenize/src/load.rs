@@ -98,7 +98,10 @@ pub fn read_tokenizer(dir: &Utf8Path, config: Option<&Map<String, Value>>) -> Re
     let (whole, words) = (dir.join("tokenizer.json"), dir.join("vocab.txt"));
     let (pieces, merges) = (dir.join("vocab.json"), dir.join("merges.txt"));
     if whole.exists() {
-        let bytes = fs::read(&whole)?;
+        let mut bytes = fs::read(&whole)?;
+        if let Some(settled) = config.and_then(|config| settle_normalizer(&bytes, config)) {
+            bytes = settled;
+        }
         return Tokenizer::from_bytes(bytes).map_err(|e| bad(&whole, "not a tokenizer we can read", &*e));
     }
     // The older layout: names and further tokens stand in files of their own.
@@ -121,6 +124,32 @@ pub fn read_tokenizer(dir: &Utf8Path, config: Option<&Map<String, Value>>) -> Re
         "no tokenizer; expected tokenizer.json, or vocab.txt, or vocab.json with merges.txt",
     )
     .into())
+}
+
+/// `tokenizer.json` with what `tokenizer_config.json` says of BERT's normalizer, where they differ: `transformers` 4, with
+/// which nearly all published models were trained, heeds the latter. `None` where there is nothing to settle.
+fn settle_normalizer(bytes: &[u8], config: &Map<String, Value>) -> Option<Vec<u8>> {
+    const SETTINGS: [(&str, &str); 3] = [
+        ("do_lower_case", "lowercase"),
+        ("strip_accents", "strip_accents"),
+        ("tokenize_chinese_chars", "handle_chinese_chars"),
+    ];
+    let class = config.get("tokenizer_class").and_then(Value::as_str).unwrap_or("BertTokenizer");
+    let mut whole: Value = serde_json::from_slice(bytes).ok()?;
+    let normalizer =
+        whole.get_mut("normalizer").filter(|normalizer| normalizer["type"] == "BertNormalizer")?;
+    let mut differs = false;
+    for (named, own) in SETTINGS {
+        let Some(value) = config
+            .get(named)
+            .filter(|value| class.starts_with("BertTokenizer") && **value != normalizer[own])
+        else {
+            continue;
+        };
+        normalizer[own] = value.clone();
+        differs = true;
+    }
+    if differs { serde_json::to_vec(&whole).ok() } else { None }
 }
 
 fn bad(file: &Utf8Path, what: &str, error: &(dyn std::error::Error + 'static)) -> StageError {
@@ -265,5 +294,31 @@ fn check_embeddings(dir: &Utf8Path, vocab_size: usize) -> Result<(), StageError>
         .hint("the tokenizer files belong to another model")
         .into()),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_means_the_same_with_and_without_tokenizer_json() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = Utf8Path::from_path(folder.path()).expect("UTF-8");
+        fs::write(dir.join("vocab.txt"), "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\npain\nPain\n")
+            .expect("written");
+        let ids = |config: &str| {
+            fs::write(dir.join("tokenizer_config.json"), config).expect("written");
+            let loaded = Loaded::read(dir).expect("a tokenizer");
+            loaded.tokenizer.encode_fast("Pain", false).expect("encoded").get_ids().to_vec()
+        };
+        assert_eq!((ids("{}"), ids("{\"do_lower_case\": false}")), (vec![5], vec![6]));
+        fs::write(dir.join("tokenizer_config.json"), "{}").expect("written");
+        let lower = Loaded::read(dir).expect("a tokenizer");
+        write_tokenizer(&lower.tokenizer, dir).expect("written");
+        assert_eq!((ids("{}"), ids("{\"do_lower_case\": false}")), (vec![5], vec![6]));
+        // The general class takes the file as it is.
+        let general = "{\"do_lower_case\": false, \"tokenizer_class\": \"PreTrainedTokenizerFast\"}";
+        assert_eq!(ids(general), [5]);
     }
 }

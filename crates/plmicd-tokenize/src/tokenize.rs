@@ -24,7 +24,7 @@ impl Stage for Tokenize {
     type Config = TokenizeConfig;
 
     const NAME: &'static str = "tokenize";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const OUTPUT: &'static str = kind::TOKEN_SHARDS;
     const SCHEMA: u32 = 1;
     const SUMMARY: &'static str = "Whole notes to token ids, neither truncated nor segmented";

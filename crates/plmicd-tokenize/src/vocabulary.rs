@@ -35,7 +35,7 @@ impl Stage for Vocabulary {
     type Config = VocabularyConfig;
 
     const NAME: &'static str = "vocabulary";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const OUTPUT: &'static str = kind::TOKENIZER;
     const SCHEMA: u32 = 1;
     const SUMMARY: &'static str =

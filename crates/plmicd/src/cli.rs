@@ -2,6 +2,7 @@
 
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use plmicd_pipeline::resources::Capacity;
 
 /// Automatic ICD coding as PLM-ICD does it: from raw hospital notes to a trained, evaluated model.
 #[derive(Debug, Parser)]
@@ -170,11 +171,14 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub jobs: usize,
     /// What they may use together, by the `needs` of each: `cpu=8,gpu=2,memory=64` (GiB).
-    #[arg(long, value_name = "AMOUNTS", default_value = "", value_parser = plmicd_pipeline::resources::Capacity::parse)]
-    pub resources: plmicd_pipeline::resources::Capacity,
+    #[arg(long, value_name = "AMOUNTS", default_value = "", value_parser = resources)]
+    pub resources: Capacity,
     /// Go on with what does not depend on a failed stage; sweeps always do.
     #[arg(long)]
     pub keep_going: bool,
+    /// Started by another `plmicd run`: what it has planned to run.
+    #[arg(long, hide = true, requires = "only", value_name = "KEY")]
+    pub expect: Option<String>,
     /// Started by another `plmicd run`: stop when stdin is closed.
     #[arg(long, hide = true, requires = "only")]
     pub supervised: bool,
@@ -293,7 +297,7 @@ pub enum ArtifactCommand {
     },
     /// Remove what no pin, no recent run and no live process needs.
     Gc {
-        /// Runs per pipeline whose artifacts are kept.
+        /// Runs per pipeline that ended well whose artifacts are kept.
         #[arg(long, default_value_t = 5, value_name = "N")]
         keep_runs: usize,
         /// Hours for which anything new is kept.
@@ -400,7 +404,7 @@ pub struct PredictArgs {
     /// Column of the text in tables.
     #[arg(long, value_name = "NAME", default_value = "text")]
     pub text_column: String,
-    /// What to do to texts, where the model does not say: caml, caml-cased, raw, raw-lower or edin.
+    /// What to do to texts, where the model does not say or in place of it: caml, caml-cased, raw, raw-lower or edin.
     #[arg(long, value_name = "FORM")]
     pub text: Option<String>,
     /// Number format of matrix products: auto takes bf16 where the hardware has it.
@@ -421,6 +425,15 @@ pub struct PredictArgs {
 }
 
 #[cfg(feature = "torch")]
+fn resources(text: &str) -> Result<Capacity, String> {
+    let capacity = Capacity::parse(text)?;
+    match std::env::var("CUDA_VISIBLE_DEVICES") {
+        // The command line is read once: what it says may live as long as the program.
+        Ok(visible) => capacity.among(visible.leak()),
+        Err(_) => Ok(capacity),
+    }
+}
+
 fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number) if number > 0 => Ok(number),

@@ -4,8 +4,9 @@
 //! that the path still names the locked file; if not, someone removed it meanwhile and one tries again.
 
 use std::fs::TryLockError;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err::os::unix::fs::OpenOptionsExt;
@@ -38,17 +39,35 @@ pub(super) enum Probe {
 impl LockedFile {
     /// Locks the file at `path`, creating it where there is none. Calls `on_wait` once if it has to wait.
     pub fn acquire(path: &Utf8Path, on_wait: &mut dyn FnMut()) -> io::Result<Self> {
+        loop {
+            if let Some(file) = Self::acquire_until(path, on_wait, &|| false)? {
+                return Ok(file);
+            }
+        }
+    }
+
+    /// [`LockedFile::acquire`], giving up with `None` once `stop` says so.
+    pub fn acquire_until(
+        path: &Utf8Path,
+        on_wait: &mut dyn FnMut(),
+        stop: &dyn Fn() -> bool,
+    ) -> io::Result<Option<Self>> {
+        /// Between two tries: a lock that is waited for in the system cannot be given up.
+        const PAUSE: Duration = Duration::from_millis(50);
         let mut on_wait = Some(on_wait);
         loop {
             let file = open(path, true)?;
-            if !try_lock(&file, path)? {
+            while !try_lock(&file, path)? {
                 if let Some(on_wait) = on_wait.take() {
                     on_wait();
                 }
-                wait_for_lock(&file, path)?;
+                if stop() {
+                    return Ok(None);
+                }
+                std::thread::sleep(PAUSE);
             }
             if is_at(&file, path)? {
-                return Ok(Self { file, path: path.to_owned(), remove: true });
+                return Ok(Some(Self { file, path: path.to_owned(), remove: true }));
             }
         }
     }
@@ -128,16 +147,6 @@ fn try_lock(file: &fs_err::File, path: &Utf8Path) -> io::Result<bool> {
     }
 }
 
-fn wait_for_lock(file: &fs_err::File, path: &Utf8Path) -> io::Result<()> {
-    loop {
-        match file.file().lock() {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(fsops::at(path, "locking", error)),
-        }
-    }
-}
-
 /// Whether `path` still names this open file.
 fn is_at(file: &fs_err::File, path: &Utf8Path) -> io::Result<bool> {
     let ours = file.metadata()?;
@@ -164,6 +173,20 @@ impl Store {
         let file = LockedFile::acquire(&self.action_lock_path(stage, key), on_wait)
             .doing(|| format!("taking the lock of stage `{stage}`"))?;
         Ok(ActionLock { _file: file })
+    }
+
+    /// [`Store::lock_action`], giving up with `None` once `stop` says so.
+    pub fn lock_action_until(
+        &self,
+        stage: &str,
+        key: Digest,
+        on_wait: &mut dyn FnMut(),
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Option<ActionLock>, StoreError> {
+        check_token("stage", stage)?;
+        let file = LockedFile::acquire_until(&self.action_lock_path(stage, key), on_wait, stop)
+            .doing(|| format!("taking the lock of stage `{stage}`"))?;
+        Ok(file.map(|file| ActionLock { _file: file }))
     }
 
     /// Takes an action's lock if nobody holds it.

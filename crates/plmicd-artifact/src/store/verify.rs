@@ -16,6 +16,9 @@ pub struct Problem {
     pub file: String,
     /// What is wrong with it, to be read after its name.
     pub what: String,
+    /// Whether the artifact is there and damaged, so that it is better moved aside. A pinned one that is missing is
+    /// not, nor one of another version's format.
+    pub damaged: bool,
 }
 
 /// Result of a verification.
@@ -50,7 +53,7 @@ impl Store {
         let mut report = VerifyReport::default();
         let mut readable: Vec<(ArtifactRef, ArtifactManifest)> = Vec::new();
         for artifact in artifacts {
-            let finding = match self.look_at(&artifact)? {
+            let (finding, damaged) = match self.look_at(&artifact)? {
                 Found::Absent if which.is_some() => return Err(StoreError::Missing { artifact }),
                 // Collected since it was listed.
                 Found::Absent => continue,
@@ -58,14 +61,14 @@ impl Store {
                     readable.push((artifact, manifest));
                     continue;
                 }
-                Found::Damaged(finding) => finding,
-                Found::Foreign { found } => Finding {
-                    file: MANIFEST_FILE.to_owned(),
-                    what: format!("has format {found}, of another version"),
-                },
+                Found::Damaged(finding) => (finding, true),
+                Found::Foreign { found } => {
+                    let what = format!("has format {found}, of another version");
+                    (Finding { file: MANIFEST_FILE.to_owned(), what }, false)
+                }
             };
             report.checked += 1;
-            report.add(&artifact, finding);
+            report.add(&artifact, finding, damaged);
         }
 
         let total: u64 = readable.iter().map(|(_, manifest)| manifest.total_size()).sum();
@@ -81,7 +84,7 @@ impl Store {
                 continue;
             }
             report.checked += 1;
-            findings.into_iter().for_each(|finding| report.add(artifact, finding));
+            findings.into_iter().for_each(|finding| report.add(artifact, finding, true));
         }
 
         if which.is_none() {
@@ -101,14 +104,21 @@ impl Store {
         let present: BTreeSet<ArtifactRef> = self.objects()?.into_iter().collect();
         for pin in pins.into_iter().filter(|pin| !present.contains(&pin.artifact)) {
             let what = format!("is pinned as `{}` but missing", pin.name);
-            report.add(&pin.artifact, Finding { file: MANIFEST_FILE.to_owned(), what });
+            report.add(&pin.artifact, Finding { file: MANIFEST_FILE.to_owned(), what }, false);
         }
         Ok(())
     }
 }
 
 impl VerifyReport {
-    fn add(&mut self, artifact: &ArtifactRef, finding: Finding) {
-        self.problems.push(Problem { artifact: artifact.clone(), file: finding.file, what: finding.what });
+    /// The damaged artifacts, each once.
+    pub fn damaged(&self) -> BTreeSet<&ArtifactRef> {
+        let damaged = self.problems.iter().filter(|problem| problem.damaged);
+        damaged.map(|problem| &problem.artifact).collect()
+    }
+
+    fn add(&mut self, artifact: &ArtifactRef, finding: Finding, damaged: bool) {
+        let Finding { file, what } = finding;
+        self.problems.push(Problem { artifact: artifact.clone(), file, what, damaged });
     }
 }

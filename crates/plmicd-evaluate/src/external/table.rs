@@ -1,5 +1,7 @@
 //! Tables of notes and codes as other programs write them: CSV or Parquet, one row a note or one row a code.
 
+use std::io::{BufRead, BufReader};
+
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, Float64Type, Int32Type, Int64Type};
 use arrow_array::{Array, RecordBatch};
@@ -139,8 +141,10 @@ fn read_csv(
     config: &ImportScoresConfig,
     take: &mut dyn FnMut(Row) -> Result<(), StageError>,
 ) -> Result<Shape, StageError> {
+    // After a line that ends in CRLF the parser counts the LF to the next one.
+    let uncounted = u64::from(ends_in_crlf(path)?);
     let wrong = |error: &csv::Error| {
-        let line = error.position().map(csv::Position::line);
+        let line = error.position().map(|at| at.line() + if at.record() > 0 { uncounted } else { 0 });
         let message = match error.kind() {
             csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
                 format!("{len} fields, but the header has {expected_len}")
@@ -162,11 +166,18 @@ fn read_csv(
     let columns = Columns::find(path, &names, config)?;
     for record in reader.records() {
         let record = record.map_err(|error| wrong(&error))?;
-        let line = record.position().map_or(0, csv::Position::line);
+        let line = record.position().map_or(0, csv::Position::line) + uncounted;
         let cell = |column: usize| Ok(record.get(column).unwrap_or_default().to_owned());
         take(row_of(path, line, config, &columns, &cell)?)?;
     }
     Ok(columns.shape())
+}
+
+/// Whether the first line ends in CRLF, as the others then do.
+fn ends_in_crlf(path: &Utf8Path) -> Result<bool, StageError> {
+    let mut first = Vec::new();
+    BufReader::new(fs_err::File::open(path)?).read_until(b'\n', &mut first)?;
+    Ok(first.ends_with(b"\r\n"))
 }
 
 fn read_parquet(

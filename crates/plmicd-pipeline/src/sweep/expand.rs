@@ -7,7 +7,7 @@ use camino::Utf8PathBuf;
 use serde_json::{Value, json};
 
 use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::file::config_problem;
+use crate::file::{config_problem, merge_values};
 use crate::pipeline::{Node, Pipeline, Wire};
 use crate::preset;
 use crate::registry::{AnyStage, Registry};
@@ -15,6 +15,9 @@ use crate::stage::Runtime;
 use crate::sweep::spec::Spec;
 use crate::sweep::{Cell, Sweep, SweepCell};
 use crate::tree::{Entry, Tree};
+
+/// Bytes of the longest name of a node: the store makes links and logs of it.
+const LONGEST_NAME: usize = 200;
 
 /// One node or source of the expanded pipeline: where it first occurs, and in which cells it is the same.
 struct Shared {
@@ -107,11 +110,13 @@ fn label(own: &BTreeSet<usize>, cells: &[Cell]) -> String {
     names.join("+")
 }
 
-/// One pipeline with the nodes of all cells; `pipelines[i]` is that of `cells[i]`.
+/// One pipeline with the nodes of all cells; `pipelines[i]` is that of `cells[i]`. `runtime` is that of the file, for
+/// what reads from all of them.
 pub(crate) fn expand(
     spec: &Spec,
     cells: Vec<Cell>,
     pipelines: Vec<Pipeline>,
+    runtime: &Value,
     registry: &Registry,
     file: Option<Utf8PathBuf>,
 ) -> Result<Pipeline, Diagnostics> {
@@ -180,8 +185,9 @@ pub(crate) fn expand(
         sweep.cells.push(SweepCell { cell, nodes: names.collect() });
     }
     let mut problems = Vec::new();
+    problems.extend(too_long(&expanded, spec));
     for entry in &spec.collect {
-        match collector(entry, &sweep, &expanded, registry) {
+        match collector(entry, &sweep, &expanded, runtime, registry) {
             Ok(Some(node)) => expanded.nodes.push(node),
             Ok(None) => expanded.left_out.push(entry.key.clone()),
             Err(problem) => problems.extend(problem),
@@ -191,12 +197,22 @@ pub(crate) fn expand(
     if problems.is_empty() { Ok(expanded) } else { Err(Diagnostics(problems)) }
 }
 
+/// A complaint about the longest name, where it is too long.
+fn too_long(expanded: &Pipeline, spec: &Spec) -> Option<Diagnostic> {
+    let longest = expanded.nodes.iter().map(|node| node.name.as_str()).max_by_key(|name| name.len())?;
+    let bytes = longest.len();
+    let message = format!("the name `{longest}` has {bytes} bytes; at most {LONGEST_NAME} are possible");
+    let problem = Diagnostic::at(message, &spec.origin).hint("give variants shorter names");
+    (bytes > LONGEST_NAME).then_some(problem)
+}
+
 /// The node of `[sweep.collect.NAME]`: its inputs are wired to the named node of every cell. `None` where this build
 /// lacks what it reads from.
 fn collector(
     entry: &Entry,
     sweep: &Sweep,
     expanded: &Pipeline,
+    runtime: &Value,
     registry: &Registry,
 ) -> Result<Option<Node>, Vec<Diagnostic>> {
     let problem = |message: String, origin| vec![Diagnostic::at(message, origin)];
@@ -275,7 +291,10 @@ fn collector(
     let config = stage.check(&settings, &wired).map_err(|issues| {
         issues.iter().map(|issue| config_problem(&own, &entry.key, issue, "config")).collect::<Vec<_>>()
     })?;
-    let runtime = own.get("runtime").map_or_else(|| json!({}), Tree::to_value);
+    let mut runtime = runtime.clone();
+    if let Some(own) = own.get("runtime") {
+        merge_values(&mut runtime, own.to_value());
+    }
     let runtime: Runtime = serde_json::from_value(runtime)
         .map_err(|error| problem(format!("`runtime` of `{}`: {error}", entry.key), &entry.key_origin))?;
     let tree = Arc::new(Tree::table(vec![("stages", Tree::table(vec![(&entry.key, own)]))]));

@@ -118,7 +118,7 @@ impl Reader {
             seed_paths: self.seed_paths(tree),
             include,
             exclude,
-            collect: tree.get("collect").and_then(Tree::entries).unwrap_or_default().to_vec(),
+            collect: self.collect(tree),
             origin: tree.origin.clone(),
         }
     }
@@ -158,6 +158,23 @@ impl Reader {
             axes.push(Axis { name: entry.key.clone(), variants });
         }
         axes
+    }
+
+    fn collect(&mut self, tree: &Tree) -> Vec<Entry> {
+        let Some(table) = tree.get("collect") else { return Vec::new() };
+        let Some(entries) = table.entries() else {
+            self.problem("`collect` is a table of tables", &table.origin);
+            return Vec::new();
+        };
+        for entry in entries {
+            // Unlike a variant, a stage may well be called `base` or `s1`.
+            if !crate::file::is_name(&entry.key) {
+                self.problem("a name is made of a-z, 0-9, `-` and `_`", &entry.key_origin);
+            } else if entry.tree.entries().is_none() {
+                self.problem(format!("`{}` is a table", entry.key), &entry.tree.origin);
+            }
+        }
+        entries.to_vec()
     }
 
     /// The entries of a table of tables with proper names.

@@ -137,6 +137,38 @@ fn reasons_and_places_point_into_the_variant() {
 }
 
 #[test]
+fn what_is_collected_runs_as_the_file_says() {
+    let file = format!("{FILE}[runtime]\nlog_seconds = 5\nneeds = {{ cpu = 2, memory = 4 }}\n");
+    let own = "[sweep.collect.table]\nruntime.needs.memory = 9";
+    let variant = "stages.scale.config.factor = 2\nruntime.log_seconds = 7";
+    let text =
+        ABLATION.replace("[sweep.collect.table]", own).replace("stages.scale.config.factor = 2", variant);
+    let pipeline = parse(&format!("{file}{text}"), &["runtime.threads=3"]).unwrap_or_else(|e| panic!("{e}"));
+    let runtime = &pipeline.node("table").expect("a node").runtime;
+    assert_eq!((runtime.log_seconds, runtime.threads), (5, 3));
+    assert_eq!((runtime.needs.cpu, runtime.needs.memory), (2, 9));
+}
+
+#[test]
+fn a_name_that_the_store_cannot_hold_is_refused_before_anything_runs() {
+    let sweep_of = |letters: usize| {
+        let name = |letter: &str| letter.repeat(letters);
+        format!(
+            "[sweep]\nmode = \"grid\"\n[sweep.axes.factor.{}]\nstages.scale.config.factor = 2\n\
+             [sweep.axes.factor.short]\n[sweep.axes.count.{}]\nstages.numbers.config.count = 2\n\
+             [sweep.axes.count.few]\n",
+            name("a"),
+            name("b"),
+        )
+    };
+    // `scale@`, two variants and a `+`.
+    let longest = sweep(&sweep_of(96), &[]);
+    assert!(names(&longest).iter().any(|name| name.len() == 199));
+    let wrong = refuse(&sweep_of(97));
+    assert!(wrong.contains("has 201 bytes; at most 200 are possible"), "{wrong}");
+}
+
+#[test]
 fn a_variant_can_add_stages_and_take_wires_away() {
     let text = r#"
 [sources.seed]
@@ -185,6 +217,11 @@ fn mistakes_are_shown_where_they_were_made_before_anything_runs() {
     assert!(wrong.contains("takes scaled, but `total` is of kind total"), "{wrong}");
     let wrong = with(("[sweep.collect.table]\n", "[sweep.collect.table]\nstage = \"tabel\"\n"));
     assert!(wrong.contains("did you mean `table`?"), "{wrong}");
+    for name in ["\"../table\"", "\"\"", "Table"] {
+        let wrong =
+            with(("[sweep.collect.table]\n", &format!("[sweep.collect.{name}]\nstage = \"table\"\n")));
+        assert!(wrong.contains("a name is made of a-z, 0-9, `-` and `_`"), "{name}: {wrong}");
+    }
 
     // A mistake of the base is shown once, not once a cell.
     let base = FILE.replace("factor = 10", "factr = 10");

@@ -7,6 +7,7 @@ use flate2::read::MultiGzDecoder;
 use plmicd_pipeline::{BadInput, StageContext, StageError};
 
 use super::{Place, Row};
+use crate::encoding::{is_gzip, plain};
 
 /// Every `.txt` and `.txt.gz` below `dir`: its path from there and its whole path, by the former. Links to folders are
 /// not followed, so that there is no way round in a circle.
@@ -23,9 +24,7 @@ pub fn text_files(dir: &Utf8Path) -> Result<Vec<(String, Utf8PathBuf)>, BadInput
             let path = entry.path().to_owned();
             if entry.file_type().map_err(unreadable)?.is_dir() {
                 folders.push(path);
-            } else if (path.as_str().ends_with(".txt") || path.as_str().ends_with(".txt.gz"))
-                && path.is_file()
-            {
+            } else if is_text(&path) && path.is_file() {
                 let name = path.strip_prefix(dir).unwrap_or(&path).to_string();
                 found.push((name, path));
             }
@@ -36,6 +35,12 @@ pub fn text_files(dir: &Utf8Path) -> Result<Vec<(String, Utf8PathBuf)>, BadInput
     }
     found.sort();
     Ok(found)
+}
+
+/// By its ending, in any case.
+fn is_text(path: &Utf8Path) -> bool {
+    let lower = path.as_str().to_ascii_lowercase();
+    lower.ends_with(".txt") || lower.ends_with(".txt.gz")
 }
 
 /// Gives every file to `take`.
@@ -57,19 +62,15 @@ pub(super) fn read(
     Ok(())
 }
 
-/// The bytes of a text file, unpacked if it ends in `.gz`.
+/// The bytes of a text file as [`plain`] leaves them, unpacked if it ends in `.gz`.
 pub(super) fn read_text(path: &Utf8Path) -> Result<Vec<u8>, StageError> {
     let mut text = fs_err::read(path)?;
-    if path.extension() == Some("gz") {
+    if is_gzip(path) {
         let mut unpacked = Vec::new();
         MultiGzDecoder::new(text.as_slice())
             .read_to_end(&mut unpacked)
             .map_err(|error| BadInput::new(path, format!("not a sound gzip file: {error}")))?;
         text = unpacked;
     }
-    // A byte order mark is no part of the text.
-    if text.starts_with(b"\xef\xbb\xbf") {
-        text.drain(..3);
-    }
-    Ok(text)
+    Ok(plain(text))
 }

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 
 pub use self::config::{TableColumns, Wanted};
 pub use self::folder::text_files;
-pub use self::texts::{FoundText, read_texts};
+pub use self::texts::{FoundText, read_texts, text_file_id};
 use crate::codes::format_code;
 use crate::config::PreprocessConfig;
 use crate::corpus::{CodeBook, CodeId, Corpus, DraftNote, Exclusions};

@@ -4,7 +4,7 @@ use camino::Utf8Path;
 use plmicd_pipeline::{BadInput, StageContext, StageError};
 
 use super::{Row, TableColumns, Wanted, csv, folder, parquet};
-use crate::encoding::mend;
+use crate::encoding::{mend, plain};
 
 /// A text as it stands in a file. Its [`Debug`](std::fmt::Debug) form holds no text.
 pub struct FoundText {
@@ -26,11 +26,24 @@ impl std::fmt::Debug for FoundText {
 }
 
 impl FoundText {
-    /// A text from bytes of any encoding.
-    pub fn new(id: impl Into<String>, bytes: Vec<u8>) -> Self {
+    /// The text of a field.
+    fn of_field(id: String, bytes: Vec<u8>) -> Self {
         let (text, mended) = mend(bytes);
-        Self { id: id.into(), text, mended }
+        Self { id, text, mended }
     }
+
+    /// The text of a whole file, of any encoding.
+    pub fn of_file(id: impl Into<String>, bytes: Vec<u8>) -> Self {
+        Self::of_field(id.into(), plain(bytes))
+    }
+}
+
+/// The id of the text in a text file: its name without the ending. `None` for other files.
+pub fn text_file_id(path: &Utf8Path) -> Option<&str> {
+    let name = path.file_name()?;
+    let lower = name.to_ascii_lowercase();
+    let ending = [".txt.gz", ".txt"].into_iter().find(|ending| lower.ends_with(ending))?;
+    Some(&name[..name.len() - ending.len()])
 }
 
 /// Endings of the files that [`read_texts`] reads.
@@ -60,14 +73,11 @@ pub fn read_texts(
             let message = "is empty; expected the note's id";
             return Err(row.place.bad(path, &columns.id_column, message).into());
         }
-        take(FoundText::new(row.id, row.text))
+        take(FoundText::of_field(row.id, row.text))
     };
     match ending {
         ".parquet" => parquet::read(path, columns, Wanted::Texts, context, &mut row),
         ".csv" | ".csv.gz" => csv::read(path, columns, Wanted::Texts, context, &mut row),
-        _ => {
-            let id = name[..name.len() - ending.len()].to_owned();
-            take(FoundText::new(id, folder::read_text(path)?))
-        }
+        _ => take(FoundText::of_file(text_file_id(path).unwrap_or(name), folder::read_text(path)?)),
     }
 }

@@ -100,6 +100,17 @@ impl TextRules {
     }
 }
 
+impl TextRules {
+    /// A note of several texts that were cleaned one by one. The rule of Edin et al. is for the whole: what stood at a text's
+    /// edge stands inside the note.
+    pub fn joined(self, text: String, texts: usize) -> String {
+        match self.cleaning {
+            TextCleaning::Edin if texts > 1 => edin::clean(&text),
+            _ => text,
+        }
+    }
+}
+
 /// Number of words: pieces between white space.
 pub fn count_words(text: &str) -> u64 {
     if !text.is_ascii() {
@@ -120,6 +131,21 @@ pub fn count_words(text: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+
+    #[test]
+    fn edges_of_texts_are_no_edges_of_the_note() {
+        let rules = |cleaning| super::TextRules { cleaning, deidentified: Default::default(), blanks: false };
+        let texts = ["Patient seen. Creatinine 2", "12 hours later, stable 7"];
+        let joined = |cleaning| {
+            let cleaned = texts.map(|text| rules(cleaning).apply(text));
+            rules(cleaning).joined(cleaned.join(" "), texts.len())
+        };
+        let whole = rules(super::TextCleaning::Edin).apply(&texts.join(" "));
+        assert_eq!(joined(super::TextCleaning::Edin), whole);
+        assert_eq!(whole, "patient seen creatinine hours later stable 7");
+        assert_eq!(joined(super::TextCleaning::Caml), "patient seen creatinine hours later stable");
+        assert_eq!(rules(super::TextCleaning::Edin).joined("a 1 b".to_owned(), 1), "a 1 b");
+    }
 
     #[test]
     fn rules_come_back_from_their_form_by_the_names_of_the_settings() {

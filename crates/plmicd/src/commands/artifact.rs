@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use plmicd_artifact::{ArtifactRef, GcOptions, Store};
+use plmicd_pipeline::diagnostic::nearest;
 use serde_json::json;
 
 use crate::cli::ArtifactCommand;
@@ -30,7 +31,9 @@ pub fn artifact(world: &World<'_>, command: &ArtifactCommand) -> Result<(), Fail
             Ok(())
         }
         ArtifactCommand::Unpin { name } => {
-            store.unpin(name)?;
+            if !store.unpin(name)? {
+                return Err(no_pin(&store, name));
+            }
             world.terminal.say(&format!("removed the pin {name}"));
             Ok(())
         }
@@ -59,6 +62,19 @@ pub fn artifact(world: &World<'_>, command: &ArtifactCommand) -> Result<(), Fail
         }
         ArtifactCommand::Gc { keep_runs, grace, dry_run } => gc(world, &store, *keep_runs, *grace, *dry_run),
     }
+}
+
+/// The error that names the nearest pin, or all of them where none is near.
+fn no_pin(store: &Store, name: &str) -> Failure {
+    // A damaged pin is no reason not to say that this one is not there.
+    let pins = store.pins().unwrap_or_default();
+    let names: Vec<&str> = pins.iter().map(|pin| pin.name.as_str()).collect();
+    let hint = match nearest(name, &names) {
+        Some(best) => format!("\nhint: did you mean `{best}`?"),
+        None if names.is_empty() => String::new(),
+        None => format!("\nhint: the pins are: {}", names.join(", ")),
+    };
+    Failure::usage(format!("no pin `{name}`{hint}"))
 }
 
 fn ls(world: &World<'_>, store: &Store, kind: Option<&str>) -> Result<(), Failure> {
@@ -228,18 +244,18 @@ fn verify(world: &World<'_>, store: &Store, name: Option<&str>, quarantine: bool
         let artifact = &problem.artifact;
         lines.push(format!("{} {}{file}: {}", artifact.kind, artifact.digest.short(), problem.what));
     }
-    if quarantine {
-        let mut damaged: Vec<&ArtifactRef> =
-            report.problems.iter().map(|problem| &problem.artifact).collect();
-        damaged.dedup();
-        for artifact in damaged {
-            store.quarantine(artifact)?;
-            lines.push(format!("moved aside: {} {}", artifact.kind, artifact.digest.short()));
-        }
-    }
+    // Before anything is moved: should that fail, what was found is not lost.
     world.terminal.print(&lines.join("\n"));
-    let hint =
-        if quarantine { "" } else { "\nhint: --quarantine moves them aside, so that a run makes them again" };
+    let damaged = report.damaged();
+    for artifact in damaged.iter().filter(|_| quarantine) {
+        store.quarantine(artifact)?;
+        world.terminal.print(&format!("moved aside: {} {}", artifact.kind, artifact.digest.short()));
+    }
+    let hint = if quarantine || damaged.is_empty() {
+        ""
+    } else {
+        "\nhint: --quarantine moves what is damaged aside, so that a run makes it again"
+    };
     let problems = match report.problems.len() {
         1 => "1 problem".to_owned(),
         n => format!("{n} problems"),

@@ -163,8 +163,10 @@ pub fn explain(world: &World<'_>, args: &ExplainArgs) -> Result<(), Failure> {
     }
     let store = world.shared_store()?;
     let plan = planned(world, &pipeline, &store, &Selection::default())?;
-    let wanted: Vec<&Planned> =
-        plan.nodes.iter().filter(|n| args.node.as_ref().is_none_or(|name| *name == n.node)).collect();
+    let named: Option<Vec<&str>> =
+        args.node.as_ref().map(|name| pipeline.named(name).iter().map(|node| node.name.as_str()).collect());
+    let is_wanted = |node: &str| named.as_ref().is_none_or(|named| named.contains(&node));
+    let wanted: Vec<&Planned> = plan.nodes.iter().filter(|planned| is_wanted(&planned.node)).collect();
     if world.terminal.json {
         let values: Vec<Value> = wanted.iter().map(|n| node_json(&pipeline, n)).collect();
         world.terminal.print_json(&values);

@@ -1,5 +1,7 @@
 //! `plmicd run`.
 
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::Command;
 
 use plmicd_artifact::Store;
@@ -100,9 +102,23 @@ fn run_only(
     let progress = source_progress(world.terminal);
     let sources = Sources::new(pipeline, store, &world.registry, &progress);
     require_node(pipeline, node)?;
+    for forced in &args.force {
+        require_node(pipeline, forced)?;
+    }
+    // In a sweep a name of the file may stand for several nodes.
+    let node = match pipeline.named(node).as_slice() {
+        [one] => one.name.as_str(),
+        several => {
+            let names: Vec<&str> = several.iter().map(|node| node.name.as_str()).collect();
+            let message =
+                format!("`{node}` stands for {} nodes; expected one of {}", names.len(), names.join(", "));
+            return Err(Failure::usage(format!("--only: {message}")));
+        }
+    };
+    let all = Selection { until: None, force: args.force.iter().cloned().collect() };
     let selection = Selection {
         until: Some(node.to_owned()),
-        force: args.force.iter().filter(|f| *f == node).cloned().collect(),
+        force: all.forced(pipeline).into_iter().filter(|forced| forced == node).collect(),
     };
     let ranks = place.filter(|_| is_parallel(world, pipeline, node)).map(|place| match args.group {
         Some(number) => place.ranks(&number.to_string(), false),
@@ -125,6 +141,13 @@ fn run_only(
         node_process::fetch(pipeline, node, &wanted, store, world)?;
     };
     let planned = find(&planned, node)?;
+    if let Some(expected) = &args.expect
+        && planned.key.map(|key| key.to_string()).as_ref() != Some(expected)
+    {
+        let message = "the pipeline file or a source has changed since this run began\n\
+                       hint: the same command runs it as it is now";
+        return Err(Failure::new(exit::STAGE, message));
+    }
     // The parent of a supervised child keeps the record of the run.
     let folder = if args.supervised { None } else { Some(new_folder(args, pipeline, store)?) };
     let folder = node_process::run(pipeline, &planned, store, &sources, world, folder, ranks.as_ref())?;
@@ -285,12 +308,21 @@ impl Launcher for SelfLauncher<'_> {
     }
 }
 
+/// This very program, also where another one has taken its place since it was started: all nodes of a run are made by one.
+fn own_program() -> PathBuf {
+    let own = PathBuf::from("/proc/self/exe");
+    match own.exists() {
+        true => own,
+        // Where the program cannot find itself, its name on the PATH is the best guess.
+        false => std::env::current_exe().unwrap_or_else(|_| "plmicd".into()),
+    }
+}
+
 /// This very program for one node, stopped by closing its stdin.
 pub(super) fn node_command(world: &World<'_>, args: &RunArgs, node: &str, force: bool) -> Command {
-    // Where the program cannot find itself, its name on the PATH is the best guess.
-    let program = std::env::current_exe().unwrap_or_else(|_| "plmicd".into());
+    let program = own_program();
     let mut command = Command::new(program);
-    command.arg("run").args(&args.pipeline.file);
+    command.arg0("plmicd").arg("run").args(&args.pipeline.file);
     command.args(["--only", node, "--supervised", "--message-format", "json", "--color", "never"]);
     command.arg("--store").arg(world.store_root());
     command.args(world.remote_words().into_iter().flatten());

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::cli::{LogsArgs, RunsArgs, ShowArgs, TableFormat};
 use crate::commands::{World, report_page};
-use crate::failure::Failure;
+use crate::failure::{Failure, exit};
 use crate::ui::text;
 
 /// A table without lines, for the terminal and for scripts alike.
@@ -310,15 +310,38 @@ pub fn find(store: &Store, run: &str) -> Result<RunRecord, Failure> {
     }
 }
 
-/// The artifacts of the last `keep` runs of every pipeline: roots of the collection. Tasks that ran one node each
-/// count as one run together, as far back as none of them names a node twice.
+/// Whether a run got to its end, and nothing of it was left undone.
+fn ended_well(record: &RunRecord) -> bool {
+    let well = |node: &NodeRecord| matches!(node.outcome, Outcome::Cached | Outcome::Done);
+    record.finished.is_some() && record.nodes.values().all(well)
+}
+
+/// The artifacts of the last `keep` runs of every pipeline that ended well: roots of the collection. Those of runs since
+/// then that did not end well are kept as well, uncounted: many of them must not push out the last good one. Tasks that
+/// ran one node each count as one run together, as far back as none of them names a node twice.
+///
+/// # Errors
+/// A record that cannot be read: what its run made would be collected.
 pub fn recent_artifacts(store: &Store, keep: usize) -> Result<Vec<ArtifactRef>, Failure> {
     let mut counts = BTreeMap::<String, (usize, BTreeSet<String>)>::new();
     let mut roots = Vec::new();
     for id in run_record::list(store)?.iter().rev() {
-        let Ok(record) = run_record::read(store, id) else { continue };
+        let record = match run_record::read(store, id) {
+            Ok(record) => record,
+            // Removed since it was listed.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => {
+                let hint = format!(
+                    "to collect without what this run made, move {} out of the store",
+                    store.runs_dir().join(id)
+                );
+                return Err(Failure::new(exit::INTERNAL, format!("{error}\nhint: {hint}")));
+            }
+        };
         let (count, tasks) = counts.entry(record.pipeline.clone()).or_default();
+        let well = ended_well(&record);
         match &record.only {
+            _ if !well => {}
             Some(node) if !tasks.is_empty() && !tasks.contains(node) => {
                 tasks.insert(node.clone());
             }
@@ -327,7 +350,8 @@ pub fn recent_artifacts(store: &Store, keep: usize) -> Result<Vec<ArtifactRef>, 
                 *tasks = only.iter().cloned().collect();
             }
         }
-        if *count > keep {
+        let recent = if well { *count <= keep } else { *count < keep };
+        if !recent {
             continue;
         }
         for node in record.nodes.values() {

@@ -68,6 +68,9 @@ fn a_waiter_is_told_once_and_goes_on_when_the_holder_dies() {
     let store = TestStore::new();
     let mut child = spawn("lock", &store);
     wait_until_ready(&mut child);
+    let mut waits = 0;
+    let given_up = store.lock_action_until("preprocess", key("k"), &mut || waits += 1, &|| true).unwrap();
+    assert!(given_up.is_none() && waits == 1);
     assert!(store.try_lock_action("preprocess", key("k")).unwrap().is_none());
     assert!(store.try_lock_action("preprocess", key("another")).unwrap().is_some());
     let mut told = 0;

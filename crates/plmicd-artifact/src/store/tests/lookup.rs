@@ -112,3 +112,22 @@ fn verify_reports_pins_of_missing_artifacts() {
     assert_eq!(report.problems.len(), 1);
     assert_eq!(report.problems[0].what, "is pinned as `best` but missing");
 }
+
+#[test]
+fn what_is_missing_or_of_another_format_is_a_problem_but_not_damaged() {
+    let store = TestStore::new();
+    let (pinned, damaged) = (publish_text(&store, "x"), publish_text(&store, "y"));
+    store.pin("best", "notes", pinned.digest).unwrap();
+    store.quarantine(&pinned).unwrap();
+    let manifest = store.object_dir_of(&damaged).join(MANIFEST_FILE);
+    let newer = fs_err::read_to_string(&manifest).unwrap().replace("\"format\": 1", "\"format\": 2");
+    let folder = store.object_dir("notes", key(&newer));
+    fs_err::create_dir_all(&folder).unwrap();
+    fs_err::write(folder.join(MANIFEST_FILE), &newer).unwrap();
+    tamper(&manifest, b"{}");
+
+    let report = store.verify(None, &mut |_, _| {}).unwrap();
+    assert_eq!(report.problems.len(), 3);
+    assert!(report.problems.iter().any(|problem| problem.what == "has format 2, of another version"));
+    assert_eq!(report.damaged().into_iter().collect::<Vec<_>>(), [&damaged]);
+}

@@ -1,6 +1,7 @@
 //! Notes from files to token ids, a window at a time, on a thread of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
@@ -8,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use camino::Utf8PathBuf;
 use plmicd_pipeline::{Event, EventSink, Interrupt, Runtime, StageContext, StageError};
-use plmicd_preprocess::{FoundText, TableColumns, TextRules, count_words, read_texts};
+use plmicd_preprocess::{FoundText, TableColumns, TextRules, count_words, read_texts, text_file_id};
 use plmicd_tokenize::Encoder;
 use rayon::prelude::*;
 
@@ -79,11 +80,18 @@ type Sender = SyncSender<Result<Window, StageError>>;
 /// Refuses files that are not there.
 pub fn check_inputs(inputs: &[Utf8PathBuf]) -> Result<Vec<Utf8PathBuf>, Failure> {
     for input in inputs.iter().filter(|input| *input != STDIN) {
-        let found = fs_err::metadata(input).map_err(|error| Failure::usage(error.to_string()))?;
+        let found = std::fs::metadata(input).map_err(|error| Failure::usage(format!("{input}: {error}")))?;
         if found.is_dir() {
             return Err(Failure::usage(format!(
                 "{input} is a folder; expected files: .csv, .csv.gz, .parquet, .txt, .txt.gz\nhint: {input}/*.txt"
             )));
+        }
+    }
+    let mut of_id: BTreeMap<&str, &Utf8PathBuf> = BTreeMap::new();
+    for input in inputs {
+        let Some(id) = text_file_id(input) else { continue };
+        if let Some(other) = of_id.insert(id, input) {
+            return Err(Failure::usage(format!("{other} and {input} would have the same id, {id}")));
         }
     }
     if inputs.iter().filter(|input| *input == STDIN).count() > 1 {
@@ -119,11 +127,16 @@ impl Feed<'_> {
         let mut builder =
             Builder { feed: self, workers, sender, texts: Vec::new(), bytes: 0, window: Window::default() };
         let mut seen = 0;
+        // 64 bits of each: two ids with the same ones do not happen.
+        let mut ids: HashSet<u64> = HashSet::new();
         let mut take = |text: FoundText| {
             context.check_interrupt()?;
             seen += 1;
             position.notes.fetch_add(1, Ordering::Relaxed);
-            if seen <= skip { Ok(()) } else { builder.add(text) }
+            let mut hasher = DefaultHasher::new();
+            text.id.hash(&mut hasher);
+            let is_repeated = !ids.insert(hasher.finish());
+            if seen <= skip { Ok(()) } else { builder.add(text, is_repeated) }
         };
         let mut before = 0;
         for (input, size) in inputs.iter().zip(sizes) {
@@ -131,7 +144,7 @@ impl Feed<'_> {
             if input == STDIN {
                 let mut bytes = Vec::new();
                 std::io::stdin().lock().read_to_end(&mut bytes)?;
-                take(FoundText::new("stdin", bytes))?;
+                take(FoundText::of_file("stdin", bytes))?;
             } else {
                 read_texts(input, columns, &context, &mut take)?;
             }
@@ -154,7 +167,8 @@ struct Builder<'a, 'b> {
 }
 
 impl Builder<'_, '_> {
-    fn add(&mut self, text: FoundText) -> Result<(), StageError> {
+    fn add(&mut self, text: FoundText, is_repeated: bool) -> Result<(), StageError> {
+        self.window.counts.repeated_ids += u64::from(is_repeated);
         self.bytes += text.text.len();
         self.texts.push(text);
         let waiting = self.window.notes.len() + self.texts.len();

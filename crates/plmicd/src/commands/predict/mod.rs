@@ -38,7 +38,7 @@ pub fn predict(world: &World<'_>, args: &PredictArgs) -> Result<(), Failure> {
     let inputs = feed::check_inputs(&args.inputs)?;
     let model = Folder::find(world, &args.model, kind::MODEL)?;
     let thresholds = args.thresholds.as_deref().map(|name| decision::read(world, name)).transpose()?;
-    let rules = text_rules(&model.dir, args.text.as_deref())?;
+    let rules = text_rules(world, &model.dir, args.text.as_deref())?;
 
     let runtime = Runtime { threads: args.threads, device: args.device.clone(), ..Runtime::default() };
     let scorer = load(&model.dir, args, &runtime)?;
@@ -160,7 +160,7 @@ fn load(folder: &Utf8Path, args: &PredictArgs, runtime: &Runtime) -> Result<Scor
 }
 
 /// What is done to texts: what the model's folder says, or what was asked for.
-fn text_rules(model: &Utf8Path, asked: Option<&str>) -> Result<TextRules, Failure> {
+fn text_rules(world: &World<'_>, model: &Utf8Path, asked: Option<&str>) -> Result<TextRules, Failure> {
     let form = TextForm::read(model).map_err(|error| Failure::new(exit::STAGE, chain(&error)))?;
     let cleaning = asked
         .map(TextCleaning::from_name)
@@ -171,6 +171,13 @@ fn text_rules(model: &Utf8Path, asked: Option<&str>) -> Result<TextRules, Failur
             let rules = TextRules::from_form(&form).map_err(|problem| {
                 Failure::new(exit::STAGE, format!("{}: {problem}", model.join(TextForm::FILE)))
             })?;
+            if let Some(asked) = cleaning.filter(|asked| *asked != rules.cleaning) {
+                world.terminal.warn(&format!(
+                    "the model was trained on texts of the form {}, and --text makes them {}",
+                    rules.cleaning.as_str(),
+                    asked.as_str()
+                ));
+            }
             Ok(TextRules { cleaning: cleaning.unwrap_or(rules.cleaning), ..rules })
         }
         (None, Some(cleaning)) => Ok(TextRules { cleaning, deidentified: Default::default(), blanks: false }),
@@ -193,6 +200,12 @@ impl Folder {
     pub fn find(world: &World<'_>, name: &str, kind: &str) -> Result<Self, Failure> {
         let path = Utf8PathBuf::from(name);
         if path.is_dir() {
+            // One out of a store says what it is.
+            let record = fs_err::read(path.join("artifact.json")).unwrap_or_default();
+            let record: Value = serde_json::from_slice(&record).unwrap_or_default();
+            if let Some(found) = record["kind"].as_str().filter(|found| *found != kind) {
+                return Err(Failure::usage(format!("`{name}` is of kind {found}, expected {kind}")));
+            }
             return Ok(Self { dir: path, _lease: None });
         }
         if !world.store_root().is_dir() {
@@ -294,6 +307,9 @@ fn summary(
     }
     if all.empty > 0 {
         world.terminal.warn(&format!("empty after cleaning, so without codes: {}", text::notes(all.empty)));
+    }
+    if all.repeated_ids > 0 {
+        world.terminal.warn(&format!("with the id of an earlier note: {}", text::notes(all.repeated_ids)));
     }
     if all.mended_bytes > 0 {
         world.terminal.warn(&format!(

@@ -41,6 +41,8 @@ pub struct Counts {
     pub cut: u64,
     pub mended_bytes: u64,
     pub mended_notes: u64,
+    /// Notes with an id that an earlier one has.
+    pub repeated_ids: u64,
 }
 
 impl Counts {
@@ -51,6 +53,7 @@ impl Counts {
         self.cut += other.cut;
         self.mended_bytes += other.mended_bytes;
         self.mended_notes += other.mended_notes;
+        self.repeated_ids += other.repeated_ids;
     }
 
     /// What was added since.
@@ -273,6 +276,9 @@ impl Partial {
         if out.exists() {
             let hint = "hint: remove it, or choose another name";
             return Err(Failure::usage(format!("--out {out}: the file is there already\n{hint}")));
+        }
+        if let Some(folder) = out.parent().filter(|folder| *folder != "" && !folder.is_dir()) {
+            return Err(Failure::usage(format!("--out {out}: there is no folder {folder}")));
         }
         let (rows_path, done_path) = (Self::rows_path(out), Self::done_path(out));
         let mut rows = private(&rows_path, false)?;
