@@ -20,7 +20,7 @@ pub struct History {
 #[derive(Default)]
 struct Facts {
     last_keys: BTreeMap<String, (String, Digest)>,
-    /// By node of this pipeline, then by its name in the file, then by stage in any pipeline.
+    /// By node of this pipeline, then by its name in the file, then by stage: other pipelines' may be of another size.
     by_node: BTreeMap<String, Seconds>,
     by_file_name: BTreeMap<String, Seconds>,
     by_stage: BTreeMap<String, Seconds>,
@@ -56,7 +56,7 @@ impl History {
     }
 
     /// The seconds that a node may take: its own mean where it has run, else that of its siblings in a sweep, else
-    /// that of its stage.
+    /// that of its stage in this pipeline.
     pub fn seconds(&self, store: &Store, node: &Node) -> Option<f64> {
         let facts = self.facts(store);
         let known = facts
@@ -80,8 +80,8 @@ impl History {
             for (name, node) in record.nodes {
                 if node.outcome == Outcome::Done {
                     let file_name = name.split('@').next().unwrap_or(&name).to_owned();
-                    facts.by_stage.entry(node.stage.clone()).or_default().add(node.seconds);
                     if own {
+                        facts.by_stage.entry(node.stage.clone()).or_default().add(node.seconds);
                         facts.by_file_name.entry(file_name).or_default().add(node.seconds);
                         facts.by_node.entry(name.clone()).or_default().add(node.seconds);
                     }

@@ -26,6 +26,10 @@ struct NodeProgress {
     phase_started: Instant,
     /// What had been done when the phase was first heard of: a resumed phase does not begin at 0.
     phase_base: u64,
+    /// When it was last heard of, and how far it was.
+    seen: (Instant, u64),
+    /// Of phases that may come again: seconds they have taken, and what was done in them.
+    before: BTreeMap<String, (f64, f64)>,
     last_line: Instant,
     metrics: BTreeMap<String, f64>,
 }
@@ -70,10 +74,16 @@ impl Progress {
             phase: String::new(),
             phase_started: Instant::now(),
             phase_base: done,
+            seen: (Instant::now(), done),
+            before: BTreeMap::new(),
             last_line: Instant::now(),
             metrics: BTreeMap::new(),
         });
         if state.phase != phase {
+            // Training goes on after an evaluation: its rate is that of all its stretches.
+            let seconds = (state.seen.0 - state.phase_started).as_secs_f64();
+            let before = state.before.entry(std::mem::take(&mut state.phase)).or_default();
+            *before = (before.0 + seconds, before.1 + state.seen.1.saturating_sub(state.phase_base) as f64);
             phase.clone_into(&mut state.phase);
             state.phase_started = Instant::now();
             state.phase_base = done;
@@ -81,8 +91,10 @@ impl Progress {
                 bar.finish_and_clear();
             }
         }
-        let elapsed = state.phase_started.elapsed().as_secs_f64();
-        let fresh = done.saturating_sub(state.phase_base) as f64;
+        state.seen = (Instant::now(), done);
+        let before = state.before.get(phase).copied().unwrap_or_default();
+        let elapsed = before.0 + state.phase_started.elapsed().as_secs_f64();
+        let fresh = before.1 + done.saturating_sub(state.phase_base) as f64;
         let rate = if elapsed > 0.5 { fresh / elapsed } else { 0.0 };
         let status = describe(done, total, unit, rate, &state.metrics);
         if draw {
