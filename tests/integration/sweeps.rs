@@ -139,4 +139,8 @@ fn a_submitted_sweep_gives_what_a_local_run_gives() {
     submit();
     assert_eq!(digests(&world), digests(&local));
     world.ok(&plan).says(&["nothing to submit"]);
+    let forced = [&plan[..], &["--force", "finetune@t64+s1"]].concat();
+    world.ok(&forced);
+    let script = fs::read_to_string(world.path("jobs/01-finetune.sbatch")).expect("a script");
+    assert!(script.contains("--force finetune@t64+s1 --only"), "{script}");
 }

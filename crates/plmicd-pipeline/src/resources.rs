@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::pipeline::Pipeline;
+use crate::pipeline::Node;
 
 /// What a node needs while it runs; never part of a key. Zero means: not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -74,8 +74,8 @@ impl Capacity {
     }
 
     /// The first node that needs more than there is at all, and of what.
-    pub fn too_small_for(&self, pipeline: &Pipeline) -> Option<String> {
-        pipeline.nodes.iter().find_map(|node| {
+    pub fn too_small_for<'p>(&self, nodes: impl IntoIterator<Item = &'p Node>) -> Option<String> {
+        nodes.into_iter().find_map(|node| {
             let needs = node.runtime.needs;
             let amounts = [
                 ("cpu", needs.cpu, self.cpu),

@@ -99,6 +99,10 @@ fn write_slurm(world: &World<'_>, args: &PlanArgs, pipeline: &Pipeline, plan: &P
     for value in &args.pipeline.overrides {
         words.extend(["--set".to_owned(), value.clone()]);
     }
+    // Each task forces its own node alone.
+    for name in &args.force {
+        words.extend(["--force".to_owned(), name.clone()]);
+    }
     let call = Call { words, dir: absolute(&dir)?, working_dir: absolute(Utf8Path::new("."))? };
     let files = slurm(pipeline, plan, &call);
     if files.is_empty() {

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use plmicd_artifact::Store;
 use plmicd_pipeline::execute::{ExecuteError, ExecuteOptions, Launcher, execute};
-use plmicd_pipeline::pipeline::Pipeline;
+use plmicd_pipeline::pipeline::{Node, Pipeline};
 use plmicd_pipeline::plan::{Decision, Planned, Selection, plan, require_node};
 use plmicd_pipeline::run_record::{Outcome, RunFolder, RunRecord};
 use plmicd_pipeline::source::Sources;
@@ -216,7 +216,10 @@ fn run_all(
     // Complaints about missing sources come before anything runs, not after an hour.
     let first = plan(pipeline, &selection, store, &world.registry, &sources)?;
     plan_command::refuse_blocked(&first)?;
-    if let Some(problem) = args.resources.too_small_for(pipeline) {
+    let may_run = |node: &&Node| {
+        first.get(&node.name).is_some_and(|planned| !matches!(planned.decision, Decision::Hit(_)))
+    };
+    if let Some(problem) = args.resources.too_small_for(pipeline.nodes.iter().filter(may_run)) {
         return Err(Failure::usage(format!("--resources: {problem}")));
     }
     let started = jiff::Timestamp::now();
