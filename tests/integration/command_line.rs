@@ -38,6 +38,12 @@ fn wrong_arguments_are_usage_errors() {
     world
         .fails(3, &["run", "tiny.toml", "--only", "synth", "--expect", "another"])
         .says(&["the pipeline file or a source has changed since this run began"]);
+    // A child tells its parent.
+    let child = ["run", "tiny.toml", "--only", "synth", "--supervised", "--message-format", "json"];
+    let changed = [&child[..], &["--expect", "another"]].concat();
+    world.fails(3, &changed).prints(&["\"failed\"", "has changed since this run began"]);
+    let broken = [&child[..], &["--set", "stages.synth.config.admissions=none"]].concat();
+    world.fails(2, &broken).prints(&["\"failed\"", "admissions"]);
     world.fails(2, &["explain", "tiny.toml", "--node", "tokenise"]).says(&["did you mean `tokenize`?"]);
     world.fails(2, &["plan", "tiny.toml", "--set", "runtime.threads=5000"]).says(&["expected at most 1024"]);
     world

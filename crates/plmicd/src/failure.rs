@@ -35,6 +35,18 @@ pub enum Message {
     Located(Diagnostics),
 }
 
+impl std::fmt::Display for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Located(problems) => {
+                let texts: Vec<String> = problems.0.iter().map(|problem| problem.render(false)).collect();
+                f.write_str(&texts.join("\n\n"))
+            }
+        }
+    }
+}
+
 impl Failure {
     /// With this exit code and text.
     pub fn new(code: u8, message: impl Into<String>) -> Self {

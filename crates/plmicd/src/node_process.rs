@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use plmicd_artifact::Store;
 use plmicd_pipeline::execute::RunObserver;
@@ -31,8 +32,23 @@ struct Sink {
     folder: Option<Mutex<RunFolder>>,
 }
 
+/// Whether it was said how the node ended.
+static IS_TOLD: AtomicBool = AtomicBool::new(false);
+
+/// Tells the parent of a failure, unless the node has told it itself.
+pub fn tell_parent(node: &str, failure: &Failure) {
+    let Some(message) = &failure.message else { return };
+    if !IS_TOLD.load(Ordering::Relaxed) {
+        let sink = Sink { node: node.to_owned(), channel: Channel::Json, folder: None };
+        sink.send(Event::Failed { message: message.to_string() });
+    }
+}
+
 impl EventSink for Sink {
     fn send(&self, event: Event) {
+        if matches!(event, Event::Failed { .. } | Event::Interrupted) {
+            IS_TOLD.store(true, Ordering::Relaxed);
+        }
         let record = EventRecord { time: jiff::Timestamp::now().to_string(), node: self.node.clone(), event };
         if let Some(folder) = &self.folder {
             // A full disk ends the stage itself, with a message of its own.

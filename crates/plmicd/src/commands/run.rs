@@ -21,6 +21,14 @@ use crate::ui::{Terminal, text};
 
 /// Runs a pipeline, or one node of it.
 pub fn run(world: &World<'_>, args: &RunArgs) -> Result<(), Failure> {
+    let outcome = run_as_asked(world, args);
+    if let (true, Some(node), Err(failure)) = (args.supervised, &args.only, &outcome) {
+        node_process::tell_parent(node, failure);
+    }
+    outcome
+}
+
+fn run_as_asked(world: &World<'_>, args: &RunArgs) -> Result<(), Failure> {
     if args.dry_run {
         let args = PlanArgs {
             pipeline: args.pipeline.clone(),
