@@ -21,7 +21,9 @@ pub mod store;
 pub use canonical::canonical_json;
 pub use digest::{BadDigest, Digest};
 pub use error::StoreError;
-pub use manifest::{ArtifactManifest, ArtifactRef, FileEntry, MANIFEST_FILE, MANIFEST_FORMAT, ManifestError};
+pub use manifest::{
+    ArtifactManifest, ArtifactRef, FileEntry, FolderMark, MANIFEST_FILE, MANIFEST_FORMAT, ManifestError,
+};
 pub use mirror::{FetchError, Mirror, Progress};
 pub use record::{ActionRecord, PendingAction, RECORD_FORMAT};
 pub use store::{

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use camino::Utf8Path;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -14,6 +15,24 @@ use crate::names::relative_path_problem;
 pub const MANIFEST_FORMAT: u32 = 1;
 /// Name of the manifest in an artifact's folder. No payload file may have it.
 pub const MANIFEST_FILE: &str = "artifact.json";
+
+/// What a folder that may be an artifact says of itself, whatever the version of its format; see [`FolderMark::read`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FolderMark {
+    /// The artifact's kind; `None` where the folder is none.
+    pub kind: Option<String>,
+    /// Whether it is marked as restricted.
+    pub restricted: bool,
+}
+
+impl FolderMark {
+    /// Of a folder anywhere. Nothing is verified: for artifacts of a store ask the store.
+    pub fn read(folder: &Utf8Path) -> Self {
+        let text = fs_err::read(folder.join(MANIFEST_FILE)).unwrap_or_default();
+        let record: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+        Self { kind: record["kind"].as_str().map(str::to_owned), restricted: record["restricted"] == true }
+    }
+}
 
 /// Names an artifact: its kind and the digest of its `artifact.json`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -184,6 +203,23 @@ mod tests {
         let entry = |text: &str| FileEntry { size: text.len() as u64, blake3: Digest::of(text.as_bytes()) };
         let files = [("notes.parquet", entry("abc")), ("splits/dev.csv", entry(""))];
         ArtifactManifest::new("notes", 2, true, files.map(|(path, e)| (path.to_owned(), e)).into())
+    }
+
+    #[test]
+    fn a_folder_is_marked_by_its_record() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = Utf8Path::from_path(folder.path()).expect("UTF-8");
+        let is_marked = |folder: &Utf8Path| FolderMark::read(folder).restricted;
+        assert!(!is_marked(folder));
+        for (record, expected) in [
+            ("{\"restricted\": true}", true),
+            ("{\"restricted\": false}", false),
+            ("{}", false),
+            ("[", false),
+        ] {
+            std::fs::write(folder.join("artifact.json"), record).expect("written");
+            assert_eq!(is_marked(folder), expected, "{record}");
+        }
     }
 
     #[test]

@@ -155,14 +155,7 @@ pub(crate) fn model(
         ModelType::Roberta => "RoBERTa",
         ModelType::Longformer => "Longformer",
     };
-    context.note(format!(
-        "{family} encoder, {} layer{} of width {}, vocabulary {}; {} labels",
-        shape.num_hidden_layers,
-        if shape.num_hidden_layers == 1 { "" } else { "s" },
-        shape.hidden_size,
-        shape.vocab_size,
-        labels.len()
-    ));
+    context.note(format!("{family} encoder, {}; {} labels", shape.outline(), labels.len()));
     if config.label_init == LabelInit::Descriptions {
         let descriptions = read_descriptions(shards, labels, "label_init = \"descriptions\"")?;
         let report = model

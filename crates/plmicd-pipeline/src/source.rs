@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use camino::{Utf8Path, Utf8PathBuf};
-use plmicd_artifact::{Store, StoreError};
+use camino::Utf8PathBuf;
+use plmicd_artifact::{FolderMark, Store, StoreError};
 
 use crate::pipeline::{Pipeline, PipelineSource};
 use crate::registry::Registry;
@@ -113,38 +113,10 @@ impl<'a> Sources<'a> {
             problem: Box::new(problem),
         })?;
         // What comes out of a store stays what it was there.
-        let restricted = source.restricted || is_marked(path);
+        let restricted = source.restricted || FolderMark::read(path).restricted;
         let manifest = self.store.source_manifest(kind.name, restricted, &files, &mut |done, total| {
             (self.progress)(name, done, total);
         })?;
         Ok(Input { kind: source.kind.clone(), digest: manifest.digest(), dir: path.clone(), restricted })
-    }
-}
-
-/// Whether a folder is an artifact that is marked as restricted.
-fn is_marked(folder: &Utf8Path) -> bool {
-    let text = fs_err::read(folder.join("artifact.json")).unwrap_or_default();
-    let record: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
-    record["restricted"] == true
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_folder_is_marked_by_its_record() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let folder = Utf8Path::from_path(folder.path()).expect("UTF-8");
-        assert!(!is_marked(folder));
-        for (record, expected) in [
-            ("{\"restricted\": true}", true),
-            ("{\"restricted\": false}", false),
-            ("{}", false),
-            ("[", false),
-        ] {
-            std::fs::write(folder.join("artifact.json"), record).expect("written");
-            assert_eq!(is_marked(folder), expected, "{record}");
-        }
     }
 }

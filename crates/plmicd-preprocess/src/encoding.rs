@@ -15,8 +15,8 @@ pub fn is_gzip(path: &Utf8Path) -> bool {
     path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gz"))
 }
 
-/// Whether bytes begin as UTF-16 does, and if so whether its lower bytes come first.
-pub fn is_utf16(bytes: &[u8]) -> Option<bool> {
+/// Where bytes begin as UTF-16 does: whether its lower bytes come first.
+pub fn utf16_is_little(bytes: &[u8]) -> Option<bool> {
     match bytes {
         [0xff, 0xfe, ..] => Some(true),
         [0xfe, 0xff, ..] => Some(false),
@@ -26,7 +26,7 @@ pub fn is_utf16(bytes: &[u8]) -> Option<bool> {
 
 /// The bytes of a whole file without its byte order mark, in UTF-8 where that says UTF-16.
 pub fn plain(mut bytes: Vec<u8>) -> Vec<u8> {
-    if let Some(is_little) = is_utf16(&bytes) {
+    if let Some(is_little) = utf16_is_little(&bytes) {
         let unit = if is_little { u16::from_le_bytes } else { u16::from_be_bytes };
         let (pairs, _) = bytes[2..].as_chunks::<2>();
         let units: Vec<u16> = pairs.iter().map(|pair| unit(*pair)).collect();

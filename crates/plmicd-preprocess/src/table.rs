@@ -16,7 +16,7 @@ use fs_err as fs;
 use plmicd_data::columns_found;
 use plmicd_pipeline::{BadInput, StageError};
 
-use crate::encoding::{is_gzip, is_utf16};
+use crate::encoding::{is_gzip, utf16_is_little};
 use crate::feed::{Counted, END, Feed, MAX_ROW_BYTES, RowTooLong};
 
 /// How far a table has been read, readable from another thread.
@@ -101,7 +101,7 @@ impl Table {
             )
             .into());
         }
-        if self.record.get(0).is_some_and(|field| is_utf16(field).is_some()) {
+        if self.record.get(0).is_some_and(|field| utf16_is_little(field).is_some()) {
             let message = "it is in UTF-16; expected UTF-8 (or Windows-1252)";
             return Err(BadInput::new(&self.path, message).line(1).into());
         }

@@ -182,13 +182,6 @@ pub(crate) fn model(
         }
         None => context.note("encoder: trained from nothing, none is wired".to_owned()),
     }
-    context.note(format!(
-        "{} encoder, {} layer{} of width {}, vocabulary {}",
-        shape.model_type,
-        shape.num_hidden_layers,
-        if shape.num_hidden_layers == 1 { "" } else { "s" },
-        shape.hidden_size,
-        shape.vocab_size
-    ));
+    context.note(format!("{} encoder, {}", shape.model_type, shape.outline()));
     Ok(model)
 }

@@ -49,11 +49,11 @@ impl Stage for Threshold {
     fn run(config: &Self::Config, context: &StageContext<'_>) -> Result<(), StageError> {
         let input = context.input("scores")?;
         let path = input.file(&Scores::file_name(Split::Dev));
-        if !path.is_file() && config.objective == Objective::Fixed && config.rule == DecisionRule::Global {
-            context.note("no dev scores: the fixed threshold is taken as it is");
-            return write(context, &without_dev(config));
-        }
         if !path.is_file() {
+            if config.objective == Objective::Fixed && config.rule == DecisionRule::Global {
+                context.note("no dev scores: the fixed threshold is taken as it is");
+                return write(context, &without_dev(config));
+            }
             let hint = "objective = \"fixed\" takes a threshold as given; rule = \"global\" goes with it";
             return Err(BadInput::new(&path, "there are no dev scores to choose by").hint(hint).into());
         }

@@ -135,21 +135,19 @@ fn settle_normalizer(bytes: &[u8], config: &Map<String, Value>) -> Option<Vec<u8
         ("tokenize_chinese_chars", "handle_chinese_chars"),
     ];
     let class = config.get("tokenizer_class").and_then(Value::as_str).unwrap_or("BertTokenizer");
+    let named: Vec<(&str, &Value)> =
+        SETTINGS.into_iter().filter_map(|(named, own)| Some((own, config.get(named)?))).collect();
+    if !class.starts_with("BertTokenizer") || named.is_empty() {
+        return None;
+    }
     let mut whole: Value = serde_json::from_slice(bytes).ok()?;
     let normalizer =
         whole.get_mut("normalizer").filter(|normalizer| normalizer["type"] == "BertNormalizer")?;
-    let mut differs = false;
-    for (named, own) in SETTINGS {
-        let Some(value) = config
-            .get(named)
-            .filter(|value| class.starts_with("BertTokenizer") && **value != normalizer[own])
-        else {
-            continue;
-        };
-        normalizer[own] = value.clone();
-        differs = true;
+    if named.iter().all(|(own, value)| normalizer[*own] == **value) {
+        return None;
     }
-    if differs { serde_json::to_vec(&whole).ok() } else { None }
+    named.into_iter().for_each(|(own, value)| normalizer[own] = value.clone());
+    serde_json::to_vec(&whole).ok()
 }
 
 fn bad(file: &Utf8Path, what: &str, error: &(dyn std::error::Error + 'static)) -> StageError {

@@ -405,8 +405,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// The task's evaluation, judged (every figure has to be a number); where it is interrupted, the state before it is saved. The first process tells the
-    /// others what came of it.
+    /// The task's evaluation, judged (every figure has to be a number); where it is interrupted, the state before it is
+    /// saved. The first process tells the others what came of it.
     fn evaluation<T: Task>(&mut self, task: &mut T) -> Result<BTreeMap<String, f64>, TrainError> {
         if let Some(peers) = self.peers.clone().filter(|peers| !peers.is_first()) {
             return match peers.tell(None)? {
@@ -485,11 +485,16 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Saves a checkpoint. Where that fails the previous one stays and training goes on: a full disk may be
-    /// emptied by the next attempt.
+    /// Saves a checkpoint, where this process is the one that does. For the others too it is no longer due then: as long as
+    /// it is, every update's figures are read at once.
     fn save(&mut self) {
-        // Of those without a store too: a save that stays due would have every update's figures read at once.
+        self.write_checkpoint();
         self.saved_at = Instant::now();
+    }
+
+    /// Where that fails the previous checkpoint stays and training goes on: a full disk may be emptied by the next
+    /// attempt.
+    fn write_checkpoint(&mut self) {
         let Some(store) = &mut self.store else { return };
         let history = self.history.to_tensor();
         let [values, moment1, moment2] = self.optimizer.state();
@@ -504,8 +509,6 @@ impl<'a> Run<'a> {
             self.observer
                 .warn(&format!("checkpoint of step {} not written: {error}; {kept}", self.progress.step));
         }
-        // Writing takes its time.
-        self.saved_at = Instant::now();
     }
 
     /// Leaves the best epoch's weights in the parameters.

@@ -52,8 +52,9 @@ impl LockedFile {
         on_wait: &mut dyn FnMut(),
         stop: &dyn Fn() -> bool,
     ) -> io::Result<Option<Self>> {
-        /// Between two tries: a lock that is waited for in the system cannot be given up.
-        const PAUSE: Duration = Duration::from_millis(50);
+        // Between two tries: a lock that is waited for in the system cannot be given up. Most are held for moments.
+        const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+        let mut pause = Duration::from_millis(1);
         let mut on_wait = Some(on_wait);
         loop {
             let file = open(path, true)?;
@@ -64,7 +65,8 @@ impl LockedFile {
                 if stop() {
                     return Ok(None);
                 }
-                std::thread::sleep(PAUSE);
+                std::thread::sleep(pause);
+                pause = LONGEST_PAUSE.min(2 * pause);
             }
             if is_at(&file, path)? {
                 return Ok(Some(Self { file, path: path.to_owned(), remove: true }));

@@ -82,6 +82,15 @@ pub struct EncoderConfig {
 }
 
 impl EncoderConfig {
+    /// Its size for people: `12 layers of width 768, vocabulary 50265`.
+    pub fn outline(&self) -> String {
+        let ending = if self.num_hidden_layers == 1 { "" } else { "s" };
+        format!(
+            "{} layer{ending} of width {}, vocabulary {}",
+            self.num_hidden_layers, self.hidden_size, self.vocab_size
+        )
+    }
+
     /// A BERT to be trained from scratch: feed-forward blocks four times as wide as `hidden_size`, 512 positions,
     /// padding token 0, dropout 0.1.
     pub fn small(vocab_size: i64, hidden_size: i64, layers: i64, heads: i64) -> EncoderConfig {

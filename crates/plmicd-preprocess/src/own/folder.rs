@@ -6,7 +6,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use flate2::read::MultiGzDecoder;
 use plmicd_pipeline::{BadInput, StageContext, StageError};
 
-use super::{Place, Row};
+use super::{Place, Row, text_file_id};
 use crate::encoding::{is_gzip, plain};
 
 /// Every `.txt` and `.txt.gz` below `dir`: its path from there and its whole path, by the former. Links to folders are
@@ -24,7 +24,7 @@ pub fn text_files(dir: &Utf8Path) -> Result<Vec<(String, Utf8PathBuf)>, BadInput
             let path = entry.path().to_owned();
             if entry.file_type().map_err(unreadable)?.is_dir() {
                 folders.push(path);
-            } else if is_text(&path) && path.is_file() {
+            } else if text_file_id(&path).is_some() && path.is_file() {
                 let name = path.strip_prefix(dir).unwrap_or(&path).to_string();
                 found.push((name, path));
             }
@@ -35,12 +35,6 @@ pub fn text_files(dir: &Utf8Path) -> Result<Vec<(String, Utf8PathBuf)>, BadInput
     }
     found.sort();
     Ok(found)
-}
-
-/// By its ending, in any case.
-fn is_text(path: &Utf8Path) -> bool {
-    let lower = path.as_str().to_ascii_lowercase();
-    lower.ends_with(".txt") || lower.ends_with(".txt.gz")
 }
 
 /// Gives every file to `take`.

@@ -26,7 +26,7 @@ impl std::fmt::Debug for FoundText {
 }
 
 impl FoundText {
-    /// The text of a field.
+    /// From the bytes of a field, or of a file as [`plain`] leaves them.
     fn of_field(id: String, bytes: Vec<u8>) -> Self {
         let (text, mended) = mend(bytes);
         Self { id, text, mended }
@@ -78,6 +78,9 @@ pub fn read_texts(
     match ending {
         ".parquet" => parquet::read(path, columns, Wanted::Texts, context, &mut row),
         ".csv" | ".csv.gz" => csv::read(path, columns, Wanted::Texts, context, &mut row),
-        _ => take(FoundText::of_file(text_file_id(path).unwrap_or(name), folder::read_text(path)?)),
+        _ => {
+            let id = text_file_id(path).unwrap_or(name).to_owned();
+            take(FoundText::of_field(id, folder::read_text(path)?))
+        }
     }
 }

@@ -98,9 +98,7 @@ impl TextRules {
     pub fn apply(self, text: &str) -> String {
         self.cleaning.apply(&self.deidentified.apply(text, self.blanks))
     }
-}
 
-impl TextRules {
     /// A note of several texts that were cleaned one by one. The rule of Edin et al. is for the whole: what stood at a text's
     /// edge stands inside the note.
     pub fn joined(self, text: String, texts: usize) -> String {

@@ -1,7 +1,6 @@
 //! `plmicd import …` and `plmicd export …`: models of other programs, in and out.
 
 use std::collections::BTreeMap;
-
 use std::os::unix::fs::PermissionsExt;
 
 use camino::{Utf8Path, Utf8PathBuf};

@@ -12,6 +12,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use plmicd_artifact::FolderMark;
 use plmicd_data::{SpecialTokens, TextForm, kind};
 use plmicd_pipeline::execute::RunObserver;
 use plmicd_pipeline::{Event, EventRecord, Runtime, StageError};
@@ -201,9 +202,7 @@ impl Folder {
         let path = Utf8PathBuf::from(name);
         if path.is_dir() {
             // One out of a store says what it is.
-            let record = fs_err::read(path.join("artifact.json")).unwrap_or_default();
-            let record: Value = serde_json::from_slice(&record).unwrap_or_default();
-            if let Some(found) = record["kind"].as_str().filter(|found| *found != kind) {
+            if let Some(found) = FolderMark::read(&path).kind.filter(|found| found != kind) {
                 return Err(Failure::usage(format!("`{name}` is of kind {found}, expected {kind}")));
             }
             return Ok(Self { dir: path, _lease: None });

@@ -15,6 +15,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use plmicd_data::{LabelSpace, PredictionWriter};
+use plmicd_preprocess::text_file_id;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -160,9 +161,7 @@ impl<'a> Output<'a> {
                 Place::File(partial)
             }
             None => {
-                let only_texts = inputs.iter().all(|input| {
-                    input == STDIN || input.as_str().ends_with(".txt") || input.as_str().ends_with(".txt.gz")
-                });
+                let only_texts = inputs.iter().all(|input| input == STDIN || text_file_id(input).is_some());
                 let format = args.format.unwrap_or(match (world.terminal.json, only_texts) {
                     (true, _) => PredictFormat::Jsonl,
                     (false, true) => PredictFormat::Text,
