@@ -82,7 +82,7 @@ verify: build ## Read every artifact again and compare its digest.
 
 .PHONY: test lint format bench-evaluate bench-predict bench-preprocess bench-tokenize bench-train
 test: setup ## Run all tests that need no GPU.
-	@$(CARGO) test --workspace --locked --features plmicd/remote$(TOGETHER)
+	@$(CARGO) test --workspace --locked --no-fail-fast --features plmicd/remote$(TOGETHER)
 lint: setup ## Check formatting and lints.
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --workspace --all-targets --locked --features plmicd/remote$(TOGETHER) -- -D warnings

@@ -170,7 +170,8 @@ fn training_lowers_the_loss_and_what_is_saved_is_loaded() {
         let frozen = WordModelConfig { freeze_embeddings: true, ..config.clone() };
         for config in [config, frozen] {
             let model = model(&config);
-            let vectors = Tensor::randn([30, 6], (Kind::Float, Device::Cpu));
+            let vectors = Tensor::zeros([30, 6], (Kind::Float, Device::Cpu));
+            plmicd_torch::fill_normal(&vectors, 0.0, 1.0, 11).unwrap();
             model.set_embeddings(&vectors, true).unwrap();
             let first = step(&model, 0);
             for _ in 0..200 {
@@ -182,7 +183,7 @@ fn training_lowers_the_loss_and_what_is_saved_is_loaded() {
                 });
             }
             let last = step(&model, 0);
-            assert!(last < 0.6 * first, "{:?}: {first} {last}", config.architecture);
+            assert!(last < 0.3 * first, "{:?}: {first} {last}", config.architecture);
             let batch = model.batch(&notes(), &SPECIALS).unwrap();
             let scores = model.scores(&batch);
             let model = IcdModel::Word(Box::new(model));
