@@ -29,6 +29,12 @@ pub enum StoreError {
         /// One of its entries.
         found: String,
     },
+    /// There is nothing to look into.
+    #[error("there is no artifact store {root}\nhint: --store names another one")]
+    NoStore {
+        /// The folder.
+        root: Utf8PathBuf,
+    },
     /// A file is where the folder should be.
     #[error("{root} is a file, not a folder\nhint: name an absent or empty folder, or a store")]
     NotAFolder {

@@ -3,9 +3,9 @@
 use std::io::Read;
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
@@ -13,7 +13,8 @@ use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    GetOptions, GetRange, ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutPayload, RetryConfig,
+    ClientOptions, GetOptions, GetRange, ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutPayload,
+    RetryConfig,
 };
 use tokio::runtime::Runtime;
 use url::Url;
@@ -24,6 +25,10 @@ use super::error::RemoteError;
 const LAYOUT: &str = "v1";
 /// Larger files go up in parts of this size, of which one is in memory at a time.
 pub(super) const PART: usize = 16 << 20;
+/// How long nothing may come. A part has to be sent within it too, so it takes 2.2 Mbit/s.
+const STALL: Duration = Duration::from_secs(60);
+/// What a killed push to a folder leaves of a file is removed after this time, when the file is pushed again.
+const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// An object store and the folder in it.
 #[derive(Debug)]
@@ -31,26 +36,41 @@ pub(super) struct Backend {
     runtime: Runtime,
     store: Arc<dyn ObjectStore>,
     prefix: Path,
-    /// For people; without a password.
+    /// Where it is a folder of this machine.
+    folder: Option<Utf8PathBuf>,
+    /// For people.
     pub url: String,
 }
 
 impl Backend {
-    pub fn open(url: &str, options: &[(String, String)]) -> Result<Self, RemoteError> {
+    /// `make` makes a folder that is not there, but not the one it is in: that may be a disk that is not mounted.
+    pub fn open(url: &str, options: &[(String, String)], make: bool) -> Result<Self, RemoteError> {
         // Only the first installation counts; any other that is there already serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let parsed = parse(url)?;
         let shown = shown(&parsed);
         let bad = |why: String| RemoteError::Url { url: shown.clone(), why };
-        // Its own message would repeat the URL, a password in it included.
+        // It would be seen in lists of processes, in scripts for Slurm and in messages of the object store.
+        if parsed.password().is_some() || parsed.query().is_some() {
+            return Err(bad(
+                "a URL holds no password, key or signature; they are given in variables such as \
+                 AWS_SECRET_ACCESS_KEY, GOOGLE_SERVICE_ACCOUNT or AZURE_STORAGE_KEY"
+                    .to_owned(),
+            ));
+        }
         let (scheme, prefix) = ObjectStoreScheme::parse(&parsed)
             .map_err(|_| bad("this kind of URL is not supported".to_owned()))?;
         // A machine that cannot be reached must not hold up a run for minutes.
         let retry =
             RetryConfig { max_retries: 4, retry_timeout: Duration::from_secs(30), ..RetryConfig::default() };
+        // A large file may take as long as it takes while something comes.
+        let client = ClientOptions::new().with_timeout_disabled().with_read_timeout(STALL);
         macro_rules! built {
             ($builder:ty) => {{
-                let start = <$builder>::new().with_url(parsed.to_string()).with_retry(retry);
+                let start = <$builder>::new()
+                    .with_url(parsed.to_string())
+                    .with_retry(retry)
+                    .with_client_options(client);
                 let builder = options.iter().fold(start, |builder, (name, value)| match name.parse() {
                     Ok(key) => builder.with_config(key, value),
                     Err(_) => builder,
@@ -60,18 +80,25 @@ impl Backend {
                 store
             }};
         }
+        let mut folder = None;
         let (store, prefix): (Arc<dyn ObjectStore>, Path) = match scheme {
             ObjectStoreScheme::AmazonS3 => (built!(AmazonS3Builder), prefix),
             ObjectStoreScheme::GoogleCloudStorage => (built!(GoogleCloudStorageBuilder), prefix),
             ObjectStoreScheme::MicrosoftAzure => (built!(MicrosoftAzureBuilder), prefix),
             ObjectStoreScheme::Local => {
-                let folder =
-                    parsed.to_file_path().map_err(|()| bad("it is no path of this machine".to_owned()))?;
-                // What is put into it takes the umask's modes. One that is there is as open as its owner has made it.
-                let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-                made.map_err(|error| bad(error.to_string()))?;
+                let path = parsed.to_file_path().ok().and_then(|path| Utf8PathBuf::from_path_buf(path).ok());
+                let path = path.ok_or_else(|| bad("it is no path of this machine".to_owned()))?;
+                if make && !path.exists() {
+                    // What is put into it takes the umask's modes. One that is there is as open as its owner has made it.
+                    let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
+                    made.map_err(|error| bad(format!("making the folder: {error}")))?;
+                }
+                if !path.is_dir() {
+                    return Err(RemoteError::NoFolder { url: shown });
+                }
                 let local =
-                    LocalFileSystem::new_with_prefix(&folder).map_err(|error| bad(error.to_string()))?;
+                    LocalFileSystem::new_with_prefix(&path).map_err(|error| bad(error.to_string()))?;
+                folder = Some(path);
                 let store: Arc<dyn ObjectStore> = Arc::new(local.with_fsync(true));
                 (store, Path::default())
             }
@@ -81,7 +108,7 @@ impl Backend {
             .enable_all()
             .build()
             .map_err(|error| bad(error.to_string()))?;
-        Ok(Self { runtime, store, prefix: prefix.join(LAYOUT), url: shown })
+        Ok(Self { runtime, store, prefix: prefix.join(LAYOUT), folder, url: shown })
     }
 
     /// An object's name with the URL, for people.
@@ -171,6 +198,29 @@ impl Backend {
                 Err(error)
             }
         }
+    }
+
+    /// Removes what killed processes left of an object in a folder. Object stores have rules of their own for that.
+    pub fn clear_abandoned(&self, object: &str) -> std::io::Result<()> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let path = folder.join(LAYOUT).join(object);
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+        if !parent.is_dir() {
+            return Ok(());
+        }
+        for entry in fs_err::read_dir(parent)? {
+            let entry = entry?;
+            let found = entry.file_name();
+            let rest = found.to_str().and_then(|found| found.strip_prefix(name)?.strip_prefix('#'));
+            let is_part = rest.is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()));
+            let age = || {
+                SystemTime::now().duration_since(entry.metadata()?.modified()?).map_err(std::io::Error::other)
+            };
+            if is_part && age().is_ok_and(|age| age > ABANDONED) {
+                fs_err::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// Reads an object from a byte on, piece by piece; `false` where there is none.

@@ -17,6 +17,14 @@ pub enum RemoteError {
         /// What is wrong.
         why: String,
     },
+    /// The folder that is shared is not there.
+    #[error(
+        "there is no folder {url} (is a disk not mounted?)\nhint: `plmicd artifact push` makes it, in a folder that is there"
+    )]
+    NoFolder {
+        /// As given.
+        url: String,
+    },
     /// The object store refused or cannot be reached. The message holds no credentials.
     #[error("{doing} {object}: {source}")]
     Io {

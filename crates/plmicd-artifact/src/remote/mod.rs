@@ -67,11 +67,22 @@ impl Remote {
     /// # Errors
     /// [`RemoteError::Url`].
     pub fn open(url: &str, options: &[(String, String)]) -> Result<Self, RemoteError> {
-        let backend = Backend::open(url, options)?;
-        Ok(Self { backend, known: Mutex::default(), lost: AtomicBool::new(false) })
+        Ok(Self::over(Backend::open(url, options, false)?))
     }
 
-    /// Where it is, for people; without a password.
+    /// The same, to push to: a folder that is not there yet is made, in one that is.
+    ///
+    /// # Errors
+    /// [`RemoteError::Url`].
+    pub fn open_or_make(url: &str, options: &[(String, String)]) -> Result<Self, RemoteError> {
+        Ok(Self::over(Backend::open(url, options, true)?))
+    }
+
+    fn over(backend: Backend) -> Self {
+        Self { backend, known: Mutex::default(), lost: AtomicBool::new(false) }
+    }
+
+    /// Where it is, for people.
     pub fn url(&self) -> &str {
         &self.backend.url
     }
@@ -91,7 +102,9 @@ impl Remote {
             StoredRecord::Damaged(what) => return Err(RemoteError::Damaged { object: path, what }),
         };
         check_token("kind", &record.kind)?;
-        Ok(self.manifest(&record.artifact_ref())?.map(|_| record))
+        let Some(manifest) = self.manifest(&record.artifact_ref())? else { return Ok(None) };
+        check_mark(&record, &manifest)?;
+        Ok(Some(record))
     }
 
     /// The manifest of an artifact, checked against its digest.
@@ -201,6 +214,15 @@ impl Mirror for Remote {
             }
         }
     }
+}
+
+/// A manifest is checked against its digest, a record is not: it must not make restricted data look free.
+fn check_mark(record: &ActionRecord, manifest: &ArtifactManifest) -> Result<(), RemoteError> {
+    if record.restricted == manifest.restricted {
+        return Ok(());
+    }
+    let what = format!("says restricted = {}, but its artifact is not so", record.restricted);
+    Err(RemoteError::Damaged { object: record_path(&record.stage, record.key), what })
 }
 
 fn blob_path(digest: Digest) -> String {

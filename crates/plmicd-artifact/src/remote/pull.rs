@@ -1,11 +1,12 @@
 //! From the shared store to the local one.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::{Remote, RemoteError, Transfer, blob_path};
+use super::{Remote, RemoteError, Transfer, blob_path, check_mark};
 use crate::digest::Digest;
 use crate::error::Doing;
 use crate::fsops;
@@ -25,7 +26,8 @@ impl Remote {
     /// halves of files included.
     ///
     /// # Errors
-    /// [`RemoteError::Damaged`] names the object at fault; [`RemoteError::Missing`].
+    /// [`RemoteError::Damaged`] names the object at fault; [`RemoteError::Missing`]; [`RemoteError::Interrupted`], also
+    /// while another process fetches the same artifact.
     pub fn pull(
         &self,
         store: &Store,
@@ -35,7 +37,19 @@ impl Remote {
     ) -> Result<Transfer, RemoteError> {
         let missing = || RemoteError::Missing { url: self.url().to_owned(), artifact: artifact.clone() };
         let manifest = self.manifest(artifact)?.ok_or_else(missing)?;
-        let _lock = store.lock_action(ACTION, artifact.digest, &mut || {})?;
+        for record in records.iter().filter(|record| record.artifact_ref() == *artifact) {
+            check_mark(record, &manifest)?;
+        }
+        let waiting = &mut || tracing::info!("waiting: another process fetches {}", artifact.short());
+        let blobs: BTreeSet<(Digest, u64)> =
+            manifest.files.values().map(|entry| (entry.blake3, entry.size)).collect();
+        let total = blobs.iter().map(|(_, size)| size).sum();
+        let lock = {
+            let progress = RefCell::new(&mut *progress);
+            let stop = || !progress.borrow_mut()(0, total);
+            store.lock_action_until(ACTION, artifact.digest, waiting, &stop)?
+        };
+        let _lock = lock.ok_or(RemoteError::Interrupted)?;
         let mut transfer = Transfer::default();
         if store.has_intact(artifact)? {
             transfer.present = manifest.files.len() as u64;
@@ -43,9 +57,6 @@ impl Remote {
             return Ok(transfer);
         }
         let scratch = store.work_dir(ACTION, artifact.digest)?;
-        let blobs: BTreeSet<(Digest, u64)> =
-            manifest.files.values().map(|entry| (entry.blake3, entry.size)).collect();
-        let total = blobs.iter().map(|(_, size)| size).sum();
         let mut done = 0;
         for (blake3, size) in blobs {
             let entry = FileEntry { size, blake3 };
@@ -80,6 +91,7 @@ impl Remote {
         }
         let part = Utf8PathBuf::from(format!("{whole}.part"));
         let blob = blob_path(entry.blake3);
+        let mut brought = 0;
         loop {
             let (mut file, mut hasher, before) = open_part(&part, entry.size).doing(doing)?;
             let mut length = before;
@@ -103,6 +115,11 @@ impl Remote {
                 Ok(false) => {
                     return Err(RemoteError::Damaged { object: blob, what: "is missing".to_owned() });
                 }
+                // A connection that broke after it brought something is made again from there.
+                Err(RemoteError::Io { .. }) if length > before => {
+                    brought += length - before;
+                    continue;
+                }
                 Err(error) => {
                     if matches!(error, RemoteError::Damaged { .. }) {
                         fs_err::remove_file(&part).doing(doing)?;
@@ -114,7 +131,7 @@ impl Remote {
             if length == entry.size && found == entry.blake3 {
                 file.sync_all().doing(doing)?;
                 fs_err::rename(&part, &whole).doing(doing)?;
-                return Ok(length - before);
+                return Ok(brought + length - before);
             }
             fs_err::remove_file(&part).doing(doing)?;
             // What an earlier attempt left may be at fault: once more from the start.

@@ -87,11 +87,13 @@ impl Remote {
             hasher.update(part);
             sent += part.len() as u64;
             // Before the last part goes: an upload that is not completed leaves no object.
-            if part.len() < PART && (sent != entry.size || Digest::finish(&hasher) != entry.blake3) {
+            let is_whole = || sent == entry.size && Digest::finish(&hasher) == entry.blake3;
+            if sent > entry.size || (part.len() < PART && !is_whole()) {
                 return Err(changed().into());
             }
             if progress(sent.min(entry.size)) { Ok(()) } else { Err(RemoteError::Interrupted) }
         };
+        self.backend.clear_abandoned(blob).doing(|| "clearing away what a killed push left".to_owned())?;
         if entry.size < PART as u64 {
             let mut whole = Vec::new();
             next(&mut whole)?;

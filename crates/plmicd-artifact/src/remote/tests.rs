@@ -25,7 +25,7 @@ impl World {
         let root = Utf8Path::from_path(dir.path()).unwrap();
         let open = |name: &str| Store::open(&root.join(name)).unwrap();
         let (ours, theirs) = (open("ours"), open("theirs"));
-        let remote = Remote::open(root.join("shared").as_str(), &[]).unwrap();
+        let remote = Remote::open_or_make(root.join("shared").as_str(), &[]).unwrap();
         Self { dir, ours, theirs, remote }
     }
 
@@ -277,6 +277,82 @@ fn a_damaged_file_is_not_shared() {
 }
 
 #[test]
+fn a_file_that_has_grown_beyond_a_part_is_not_shared() {
+    let world = World::new();
+    let record = world.make(&FILES, false);
+    let grown = vec![7; backend::PART + 10];
+    overwrite(&world.ours.object_dir(&record.kind, record.artifact).join("a.parquet"), &grown);
+    let error = world
+        .remote
+        .push(&world.ours, &record.artifact_ref(), PushOptions::default(), &mut |_, _| true)
+        .unwrap_err();
+    assert!(matches!(&error, RemoteError::Store(StoreError::Damaged { .. })), "{error}");
+    assert!(world.remote.list().unwrap().is_empty());
+    assert!(!world.shared(&blob_path(Digest::of(b"tokens"))).exists());
+}
+
+#[test]
+fn what_a_killed_push_left_long_ago_is_cleared_away() {
+    let world = World::new();
+    let blob = world.shared(&blob_path(Digest::of(b"tokens")));
+    fs_err::create_dir_all(blob.parent().unwrap()).unwrap();
+    let left = |number: u32| Utf8PathBuf::from(format!("{blob}#{number}"));
+    let day = std::time::Duration::from_secs(25 * 60 * 60);
+    for (number, age) in [(1, day), (2, std::time::Duration::ZERO)] {
+        let file = fs_err::File::create(left(number)).unwrap();
+        file.set_modified(std::time::SystemTime::now() - age).unwrap();
+    }
+    world.push(&world.make(&FILES, false));
+    assert!(!left(1).exists(), "nobody writes it any more");
+    assert!(left(2).exists(), "another push may be at it");
+    assert!(blob.exists());
+}
+
+#[test]
+fn a_record_cannot_take_the_mark_of_its_artifact_away() {
+    let world = World::new();
+    let record = world.make(&FILES, true);
+    let options = PushOptions { allow_restricted: true, ..PushOptions::default() };
+    world.remote.push(&world.ours, &record.artifact_ref(), options, &mut |_, _| true).unwrap();
+    let freed = ActionRecord { restricted: false, ..record.clone() };
+    overwrite(&world.shared(&record_path("tokenize", record.key)), &freed.to_bytes());
+    let error = world.remote.lookup("tokenize", record.key).unwrap_err();
+    assert!(error.to_string().contains("says restricted = false"), "{error}");
+    let error =
+        world.remote.pull(&world.theirs, &record.artifact_ref(), &[freed], &mut |_, _| true).unwrap_err();
+    assert!(matches!(error, RemoteError::Damaged { .. }), "{error}");
+    world.assert_theirs_is_empty();
+}
+
+#[test]
+fn a_pull_that_waits_for_another_can_be_stopped() {
+    let world = World::new();
+    let record = world.make(&FILES, false);
+    world.push(&record);
+    let _held = world.theirs.lock_action("remote", record.artifact, &mut || {}).unwrap();
+    let mut asked = 0;
+    let error = world
+        .remote
+        .pull(&world.theirs, &record.artifact_ref(), &[], &mut |_, _| {
+            asked += 1;
+            asked < 3
+        })
+        .unwrap_err();
+    assert!(matches!(error, RemoteError::Interrupted), "{error}");
+}
+
+#[test]
+fn a_folder_is_only_made_to_push_to_and_only_in_one_that_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = Utf8Path::from_path(dir.path()).unwrap();
+    let (near, far) = (root.join("shared"), root.join("not/mounted"));
+    assert!(matches!(Remote::open(near.as_str(), &[]), Err(RemoteError::NoFolder { .. })));
+    assert!(matches!(Remote::open_or_make(far.as_str(), &[]), Err(RemoteError::Url { .. })));
+    assert!(!near.exists() && !root.join("not").exists());
+    assert!(Remote::open_or_make(near.as_str(), &[]).is_ok() && Remote::open(near.as_str(), &[]).is_ok());
+}
+
+#[test]
 fn a_manifest_that_leads_elsewhere_is_refused() {
     let world = World::new();
     // The paths of a manifest are checked as they are read: this one's digest is right, its path is not.
@@ -294,7 +370,15 @@ fn a_manifest_that_leads_elsewhere_is_refused() {
 
 #[test]
 fn urls_that_cannot_be_used_are_refused_without_their_passwords() {
-    for url in ["ftp://user:secret@host/x", "s3://", "memory:///x", "http://host/x"] {
+    for url in [
+        "ftp://user:secret@host/x",
+        "s3://",
+        "memory:///x",
+        "http://host/x",
+        "az://user:secret@container/x",
+        "https://account.blob.core.windows.net/container?sig=secret",
+        "s3://bucket/x?key=secret",
+    ] {
         let text = Remote::open(url, &[]).unwrap_err().to_string();
         assert!(text.contains("hint: expected such as s3://") && !text.contains("secret"), "{text}");
     }

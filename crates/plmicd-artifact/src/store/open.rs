@@ -46,6 +46,25 @@ impl Store {
         Ok(store)
     }
 
+    /// Opens a store that is there, to look into it: nothing is made or written, so it may be one that this process cannot
+    /// write to.
+    ///
+    /// # Errors
+    /// [`StoreError::NoStore`] where there is none; otherwise those of [`Store::open`].
+    pub fn open_to_read(root: &Utf8Path) -> Result<Self, StoreError> {
+        if root.is_file() {
+            return Err(StoreError::NotAFolder { root: root.to_owned() });
+        }
+        let store_file = root.join(STORE_FILE);
+        let found =
+            fsops::read_optional(&store_file).doing(|| format!("opening the artifact store {root}"))?;
+        if found.is_none() {
+            return Err(StoreError::NoStore { root: root.to_owned() });
+        }
+        check_format(&store_file)?;
+        Ok(Self { root: root.to_owned(), mirror: None })
+    }
+
     /// Writes `store.json` into a folder that holds nothing of anybody else's. The file comes before the folders,
     /// so a kill in between leaves something that opens.
     fn create_at(root: &Utf8Path, store_file: &Utf8Path) -> Result<(), StoreError> {

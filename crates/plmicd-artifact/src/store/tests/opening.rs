@@ -53,6 +53,21 @@ fn a_folder_with_other_things_is_refused_and_left_alone() {
 }
 
 #[test]
+fn what_is_only_looked_into_is_neither_made_nor_written_to() {
+    let (_guard, dir) = folder();
+    let absent = dir.join("absent");
+    assert!(matches!(Store::open_to_read(&absent), Err(StoreError::NoStore { .. })));
+    assert!(matches!(Store::open_to_read(&dir), Err(StoreError::NoStore { .. })));
+    assert!(fsops::entries(&dir).unwrap().is_empty());
+    let root = dir.join("store");
+    Store::open(&root).unwrap();
+    fs_err::remove_dir(root.join("tmp")).unwrap();
+    let store = Store::open_to_read(&root).unwrap();
+    assert_eq!((store.pins().unwrap(), store.list().unwrap().len()), (vec![], 0));
+    assert!(!root.join("tmp").exists());
+}
+
+#[test]
 fn a_store_of_another_format_is_refused() {
     let (_guard, dir) = folder();
     fs_err::write(dir.join("store.json"), b"{\"format\": 2}").unwrap();
