@@ -89,7 +89,8 @@ pub(crate) fn by_chapter(counts: &LabelCounts, labels: &LabelSpace) -> Vec<Chapt
 }
 
 /// Metrics at the level of categories (what stands before the dot) and of chapters. A code that does not have its
-/// system's form, or is of no ICD system, stands for itself.
+/// system's form, or is of no ICD system, stands for itself. A level at which every code does says nothing new and is
+/// left out.
 pub(crate) fn by_level(
     predictions: &Predictions,
     truth: &Truth,
@@ -101,8 +102,9 @@ pub(crate) fn by_level(
     ];
     levels
         .into_iter()
-        .map(|(name, group)| {
-            let (group_of, groups) = groups(labels.labels(), group);
+        .map(|(name, group)| (name, groups(labels.labels(), group)))
+        .filter(|(_, (_, groups))| *groups < labels.len())
+        .map(|(name, (group_of, groups))| {
             let truth = truth.grouped(&group_of, groups);
             let mut metrics = of_decisions(&predictions.grouped(&group_of, groups), &truth);
             metrics.insert("groups".to_owned(), groups as f64);

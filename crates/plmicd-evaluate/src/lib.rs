@@ -15,7 +15,7 @@ use plmicd_data::{
     train_label_counts, write_per_code,
 };
 use plmicd_metrics::{Rule, Truth};
-use plmicd_pipeline::{ConfigIssue, InputSpec, Stage, StageContext, StageError};
+use plmicd_pipeline::{BadInput, ConfigIssue, InputSpec, Stage, StageContext, StageError};
 
 pub use config::EvaluateConfig;
 pub use external::{ImportScores, ImportScoresConfig};
@@ -28,7 +28,7 @@ impl Stage for Evaluate {
     type Config = EvaluateConfig;
 
     const NAME: &'static str = "evaluate";
-    const VERSION: u32 = 4;
+    const VERSION: u32 = 5;
     const OUTPUT: &'static str = kind::EVALUATION;
     const SCHEMA: u32 = Evaluation::SCHEMA;
     const SUMMARY: &'static str = "compute metrics from scores and thresholds";
@@ -90,8 +90,19 @@ fn evaluate(config: &EvaluateConfig, context: &StageContext<'_>) -> Result<(), S
     let needed = |split| config.splits.contains(&split) || (split == Split::Dev && train_counts.is_some());
     for split in Split::ALL.into_iter().filter(|split| needed(*split)) {
         context.check_interrupt()?;
-        context.progress(&format!("evaluating {split}"), 0, None, "notes");
         let path = input.file(&Scores::file_name(split));
+        if !path.exists() {
+            if config.splits.contains(&split) {
+                let message = format!("missing: {split} was not scored, but `splits` names it");
+                let hint = "take it out of `splits`, or score it";
+                return Err(BadInput::new(path, message).hint(hint).into());
+            }
+            context.note(format!(
+                "no baseline of frequent codes: how many there are is chosen on {split}, which was not scored"
+            ));
+            continue;
+        }
+        context.progress(&format!("evaluating {split}"), 0, None, "notes");
         let scores = Scores::read(&path).map_err(reading)?;
         agreement::check_width(&path, &scores, &labels)?;
         let truth = Truth::new(scores.num_labels, &scores.truth)

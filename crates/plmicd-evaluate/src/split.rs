@@ -6,11 +6,10 @@ use plmicd_data::{
     Calibration, CodeResult, Interval, LabelSpace, NoteOutcomes, PrecisionRecallPoint, ReliabilityBin,
     Scores, SplitEvaluation,
 };
-use plmicd_metrics::summary::{of_decisions, ranking_and_auc};
+use plmicd_metrics::summary::{of_decisions, ranking_and_auc, tie_bounds};
 use plmicd_metrics::{
-    LabelCounts, MetricsError, NoteTable, Predictions, Ranking, Rule, Scope, Scored, Truth, at_bounds,
-    at_threshold, bootstrap, bootstrap_areas, label_average_precisions, micro_average_precision,
-    precision_recall_curve,
+    LabelCounts, MetricsError, NoteTable, Predictions, Ranking, Rule, Scope, Scored, Truth, at_threshold,
+    bootstrap, bootstrap_areas, label_average_precisions, micro_average_precision, precision_recall_curve,
 };
 
 use crate::baseline::FrequentCodesModel;
@@ -96,7 +95,8 @@ pub(crate) fn evaluate(task: &Task<'_>) -> Result<Results, MetricsError> {
     };
     let codes = code_results(task, &counts, &areas, &precisions);
     let table = NoteTable::new(task.truth.clone(), predictions, Some(ranks))?;
-    let evaluation = SplitEvaluation { intervals: intervals(&table, &scored, task.config), ..evaluation };
+    let intervals = intervals(&evaluation.metrics, &table, &scored, task.config);
+    let evaluation = SplitEvaluation { intervals, ..evaluation };
     Ok(Results { evaluation, codes, outcomes })
 }
 
@@ -104,26 +104,24 @@ fn lists(truth: &Truth) -> Vec<Vec<i32>> {
     (0..truth.num_notes()).map(|note| truth.row(note).iter().map(|id| *id as i32).collect()).collect()
 }
 
-fn intervals(table: &NoteTable, scored: &Scored<'_>, config: &EvaluateConfig) -> BTreeMap<String, Interval> {
+/// Around the metrics as they are reported, of those that can be computed again on resamples.
+fn intervals(
+    metrics: &BTreeMap<String, f64>,
+    table: &NoteTable,
+    scored: &Scored<'_>,
+    config: &EvaluateConfig,
+) -> BTreeMap<String, Interval> {
     let resamples = usize::try_from(config.resamples).unwrap_or(usize::MAX);
-    let intervals = bootstrap(table, &config.k, resamples, config.seed);
+    let errors = bootstrap(table, &config.k, resamples, config.seed);
     let areas = bootstrap_areas(scored, resamples, config.seed);
     let areas = ["micro_auc", "macro_auc"].map(str::to_owned).into_iter().zip(areas);
-    let named = table.names(&config.k).into_iter().zip(intervals).chain(areas);
+    let named = table.names(&config.k).into_iter().zip(errors).chain(areas);
     named
-        .filter_map(|(name, found)| Some((name, found?)))
-        .map(|(name, i)| (name, Interval { low: i.low, high: i.high, standard_error: i.standard_error }))
+        .filter_map(|(name, error)| {
+            let i = plmicd_metrics::Interval::around(*metrics.get(&name)?, error?);
+            Some((name, Interval { low: i.low, high: i.high, standard_error: i.standard_error }))
+        })
         .collect()
-}
-
-/// Where the order of tied scores makes a difference.
-fn tie_bounds(scored: &Scored<'_>, ks: &[usize]) -> BTreeMap<String, [f64; 2]> {
-    let of = |k: usize| {
-        let found = at_bounds(scored, k);
-        [("precision", found.precision), ("recall", found.recall), ("f1", found.f1)]
-            .map(|(name, bounds)| (format!("{name}_at_{k}"), bounds))
-    };
-    ks.iter().flat_map(|k| of(*k)).filter(|(_, [low, high])| low < high).collect()
 }
 
 fn calibration(scored: &Scored<'_>) -> Calibration {

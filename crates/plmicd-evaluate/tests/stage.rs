@@ -165,9 +165,8 @@ fn parts_levels_intervals_and_outcomes() {
     assert_eq!((rare.labels, rare.labels_present, rare.positives), (3, 3, 3));
     assert_eq!(rare.metrics["micro_f1"], test.metrics["micro_f1"]);
     assert_eq!(rare.metrics["macro_auc"], test.metrics["macro_auc"]);
-    // 428.0 and 250.00 lie in two chapters and two categories.
-    assert_eq!((test.levels["chapter"]["groups"], test.levels["category"]["groups"]), (3.0, 3.0));
-    assert_eq!(test.levels["chapter"]["micro_f1"], test.metrics["micro_f1"]);
+    // No two codes share a chapter or a category: the levels would say the same again.
+    assert!(test.levels.is_empty());
     assert_eq!(test.systems["procedures"]["micro_f1"], 1.0);
     let chapters: Vec<_> =
         test.chapters.iter().map(|part| (part.chapter.as_str(), part.labels, part.positives)).collect();
@@ -239,6 +238,19 @@ fn without_shards_there_is_no_baseline_and_test_alone_needs_no_dev() {
 }
 
 #[test]
+fn without_dev_scores_there_is_no_baseline_though_there_are_shards() {
+    let inputs = Inputs::new();
+    std::fs::remove_file(inputs.path("scores/dev.parquet")).unwrap();
+    let config = EvaluateConfig { splits: vec![Split::Test], ..EvaluateConfig::default() };
+    let evaluation = inputs.run(&config).unwrap();
+    assert!(evaluation.baseline.is_none());
+    let test = &evaluation.splits[&Split::Test];
+    assert!(test.baseline_frequent_codes.is_none());
+    assert!(!test.frequency_bins.is_empty(), "train counts need no dev");
+    assert!(inputs.complaint().contains("dev was not scored, but `splits` names it"));
+}
+
+#[test]
 fn the_baseline_of_test_alone_is_still_chosen_on_dev() {
     let inputs = Inputs::new();
     let config = EvaluateConfig { splits: vec![Split::Test], ..EvaluateConfig::default() };
@@ -281,7 +293,49 @@ fn inputs_that_do_not_belong_together_are_refused() {
 
     let inputs = Inputs::new();
     std::fs::remove_file(inputs.path("scores/test.parquet")).unwrap();
-    assert!(inputs.complaint().contains("test.parquet"));
+    let message = inputs.complaint();
+    assert!(message.contains("test.parquet") && message.contains("`splits` names it"), "{message}");
+}
+
+#[test]
+fn levels_that_join_codes_are_told() {
+    let inputs = Inputs::new();
+    let mut other = CODES.to_vec();
+    other[1].0 = "428.1";
+    for folder in ["scores", "shards"] {
+        labels(&other).write(&inputs.path(&format!("{folder}/labels.json"))).unwrap();
+    }
+    let evaluation = inputs.run(&EvaluateConfig::default()).unwrap();
+    let levels = &evaluation.splits[&Split::Test].levels;
+    assert_eq!((levels["chapter"]["groups"], levels["category"]["groups"]), (2.0, 2.0));
+    // The first note has 428.0 and 428.1 and is given 428.0: of the categories nothing is missed.
+    assert_eq!(levels["category"]["micro_recall"], 1.0);
+
+    let plain = [("A", CodeSystem::Other), ("A.1", CodeSystem::Other), ("A.2", CodeSystem::Other)];
+    for folder in ["scores", "shards"] {
+        labels(&plain).write(&inputs.path(&format!("{folder}/labels.json"))).unwrap();
+    }
+    assert!(inputs.run(&EvaluateConfig::default()).unwrap().splits[&Split::Test].levels.is_empty());
+}
+
+#[test]
+fn tied_scores_bound_what_their_order_decides() {
+    let inputs = Inputs::new();
+    // A list of codes without scores: what is listed scores 1.
+    write_scores(&inputs.path("scores/test.parquet"), &[(&[1.0, 1.0, 0.0], &[1]), (&[0.0, 0.0, 1.0], &[2])]);
+    let config = EvaluateConfig { k: vec![1, 2], splits: vec![Split::Test], ..EvaluateConfig::default() };
+    let test = inputs.run(&config).unwrap().splits.remove(&Split::Test).unwrap();
+    for (name, bounds) in [
+        ("precision_at_1", [0.5, 1.0]),
+        ("recall_at_1", [0.5, 1.0]),
+        ("r_precision", [0.5, 1.0]),
+        ("mean_average_precision", [0.75, 1.0]),
+        ("mean_average_precision_edin", [1.0, 1.0]),
+    ] {
+        let found = test.tie_bounds.get(name).copied().unwrap_or([test.metrics[name]; 2]);
+        assert_eq!(found, bounds, "{name}");
+    }
+    assert!(!test.tie_bounds.contains_key("precision_at_2"), "whichever comes first, both are among the two");
 }
 
 #[test]

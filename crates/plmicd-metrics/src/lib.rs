@@ -15,7 +15,7 @@
 //! | [`precision_recall`] | average precision, the curve |
 //! | [`calibration`] | reliability curve, expected calibration error, Brier score |
 //! | [`groups`] | the same at coarser levels of the classification |
-//! | [`note_table`], [`resample`], [`auc_bootstrap`] | bootstrap intervals, paired randomisation test |
+//! | [`note_table`], [`resample`], [`auc_bootstrap`] | bootstrap standard errors and intervals, paired randomisation test |
 //! | [`summary`] | all of it under documented names |
 //!
 //! A label is predicted when its score is **strictly greater than** the threshold, both as `f32`.
@@ -49,7 +49,7 @@ pub use precision_recall::{
     PrecisionRecall, label_average_precisions, micro_average_precision, precision_recall_curve,
 };
 pub use predictions::{Predictions, Rule};
-pub use ranking::{AtBounds, Ranking, at_bounds};
-pub use resample::{Comparison, Interval, bootstrap, compare, compare_replicates, mean_and_deviation};
-pub use summary::{at_threshold, ranking_and_auc};
+pub use ranking::{Ranking, Ties};
+pub use resample::{Comparison, Interval, bootstrap, compare, compare_replicates, holm, mean_and_deviation};
+pub use summary::{at_threshold, ranking_and_auc, tie_bounds};
 pub use threshold::{BestThreshold, CurvePoint, best_macro_f1, best_micro_f1, curve, curve_thresholds};

@@ -2,12 +2,24 @@
 //!
 //! **Ties.** Labels of equal score are ranked by label id, the lower first. The published implementations
 //! leave this to their sort, so under ties their values are one of several; ours is one of them, and always
-//! the same.
+//! the same. [`Ties`] gives the bounds of all of them.
 
 use rayon::prelude::*;
 
 use crate::counts::{harmonic_mean, mean, ratio};
 use crate::data::{Scope, Scored};
+
+/// The order of labels of the same score.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ties {
+    /// By label id, the lower first.
+    #[default]
+    ById,
+    /// True labels first. Each true label has its best rank then, so every metric is the highest that ties allow.
+    TrueFirst,
+    /// True labels last: the lowest that ties allow.
+    TrueLast,
+}
 
 /// Where the true labels of each note stand in the order of its scores.
 #[derive(Clone, Debug)]
@@ -19,13 +31,16 @@ pub struct Ranking {
 }
 
 impl Ranking {
-    /// Ranks the scope's labels for each of its notes.
+    /// Ranks the scope's labels for each of its notes, ties by label id.
     pub fn new(scored: &Scored<'_>, scope: &Scope) -> Self {
-        let ranks = scope
-            .notes
-            .par_iter()
-            .map(|&note| true_ranks(scored.row(note), scored.truth().row(note), scope.labels.as_deref()))
-            .collect();
+        Self::with_ties(scored, scope, Ties::default())
+    }
+
+    /// Ranks the scope's labels for each of its notes.
+    pub fn with_ties(scored: &Scored<'_>, scope: &Scope, ties: Ties) -> Self {
+        let keep = scope.labels.as_deref();
+        let of_note = |note: usize| true_ranks(scored.row(note), scored.truth().row(note), keep, ties);
+        let ranks = scope.notes.par_iter().map(|&note| of_note(note)).collect();
         let num_labels = (0..scored.truth().num_labels()).filter(|label| scope.has_label(*label)).count();
         Self { num_labels, ranks }
     }
@@ -73,59 +88,24 @@ impl Ranking {
         })
     }
 
+    /// Precision, recall and F1 at each `k`, R-precision and mean average precision, under their names.
+    pub fn metrics(&self, ks: &[usize]) -> Vec<(String, f64)> {
+        let at = |&k: &usize| {
+            [
+                (format!("precision_at_{k}"), self.precision_at(k)),
+                (format!("recall_at_{k}"), self.recall_at(k)),
+                (format!("f1_at_{k}"), self.f1_at(k)),
+            ]
+        };
+        let mut metrics: Vec<(String, f64)> = ks.iter().flat_map(at).collect();
+        metrics.push(("r_precision".to_owned(), self.r_precision()));
+        metrics.push(("mean_average_precision".to_owned(), self.mean_average_precision()));
+        metrics
+    }
+
     fn mean(&self, value: impl Fn(&[u32]) -> Option<f64>) -> f64 {
         mean(&self.ranks.iter().map(|ranks| value(ranks).unwrap_or(0.0)).collect::<Vec<_>>())
     }
-}
-
-/// The lowest and the highest value of each metric at `k`.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct AtBounds {
-    /// Of [`Ranking::precision_at`].
-    pub precision: [f64; 2],
-    /// Of [`Ranking::recall_at`].
-    pub recall: [f64; 2],
-    /// Of [`Ranking::f1_at`].
-    pub f1: [f64; 2],
-}
-
-/// The lowest and the highest value at `k` that any order of tied labels gives: labels of the same score as the
-/// `k`-th may stand before or behind one another. Both are the metric itself where no note has such a tie. Over all
-/// labels; 0 without notes.
-pub fn at_bounds(scored: &Scored<'_>, k: usize) -> AtBounds {
-    let truth = scored.truth();
-    let k = k.min(truth.num_labels());
-    let hits: Vec<[u64; 2]> = (0..truth.num_notes())
-        .into_par_iter()
-        .map(|note| {
-            let row = scored.row(note);
-            if k == 0 {
-                return [0, 0];
-            }
-            let mut order = row.to_vec();
-            let (_, kth, _) = order.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
-            let kth = *kth;
-            let above = row.iter().filter(|score| **score > kth).count();
-            let tied = row.iter().filter(|score| **score == kth).count();
-            let count = |is: fn(f32, f32) -> bool| {
-                truth.row(note).iter().filter(|label| is(row[**label as usize], kth)).count()
-            };
-            let (true_above, true_tied) = (count(|a, b| a > b), count(|a, b| a == b));
-            // `places` of the tied labels stand among the k highest.
-            let places = k - above;
-            let fewest = places.saturating_sub(tied - true_tied);
-            [fewest, places.min(true_tied)].map(|tied| (true_above + tied) as u64)
-        })
-        .collect();
-    let average = |end: usize, whole: &dyn Fn(usize) -> u64| {
-        let shares = hits.iter().enumerate().map(|(note, hits)| ratio(hits[end], whole(note)).unwrap_or(0.0));
-        mean(&shares.collect::<Vec<_>>())
-    };
-    let precision = [0, 1].map(|end| average(end, &|_| k as u64));
-    let recall = [0, 1].map(|end| average(end, &|note| truth.row(note).len() as u64));
-    // The order with the fewest hits in every note is the worst for both, hence for their harmonic mean.
-    let f1 = [0, 1].map(|end| harmonic_mean(precision[end], recall[end]));
-    AtBounds { precision, recall, f1 }
 }
 
 fn hits(ranks: &[u32], k: usize) -> u64 {
@@ -134,26 +114,35 @@ fn hits(ranks: &[u32], k: usize) -> u64 {
 
 /// 1-based ranks of the true labels of one note, ascending. One pass over the scores, each placed among the
 /// few true ones by binary search: no sort of the whole row.
-fn true_ranks(row: &[f32], truth: &[u32], keep: Option<&[bool]>) -> Vec<u32> {
+fn true_ranks(row: &[f32], truth: &[u32], keep: Option<&[bool]>, ties: Ties) -> Vec<u32> {
     // Adding 0 turns a negative zero into zero, as which it counts below.
     let mut order: Vec<(f32, u32)> = truth.iter().map(|&label| (row[label as usize] + 0.0, label)).collect();
     order.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     let Some(&(lowest, _)) = order.last() else { return Vec::new() };
-    // passed[i]: labels that stand behind exactly i true labels (or are the i-th), hence before the i-th.
+    // passed[i]: labels that stand behind exactly i true labels (or are the i-th), hence before the i-th. With true labels
+    // first, only labels of higher scores stand before; with true labels last, all of the same score do.
     let mut passed = vec![0u32; order.len() + 1];
     for (label, &score) in (0u32..).zip(row) {
         if score >= lowest && keep.is_none_or(|keep| keep[label as usize]) {
-            let ahead =
-                order.partition_point(|&(other, id)| other > score || (other == score && id <= label));
+            let ahead = order.partition_point(|&(other, id)| match ties {
+                Ties::ById => other > score || (other == score && id <= label),
+                Ties::TrueFirst => other >= score,
+                Ties::TrueLast => other > score,
+            });
             passed[ahead] += 1;
         }
     }
     let mut before = 0;
-    passed[..order.len()]
-        .iter()
-        .map(|count| {
-            before += count;
-            before + 1
+    (0..order.len())
+        .map(|at| {
+            before += passed[at];
+            // Of the labels counted so far, the true ones do not stand before one another where they are tied.
+            let counted = match ties {
+                Ties::ById => at,
+                Ties::TrueFirst => order.partition_point(|&(other, _)| other > order[at].0),
+                Ties::TrueLast => order.partition_point(|&(other, _)| other >= order[at].0),
+            };
+            before - counted as u32 + at as u32 + 1
         })
         .collect()
 }
@@ -168,12 +157,13 @@ mod tests {
         let truth = Truth::new(4, &[vec![0, 1, 3], vec![2], vec![]]).unwrap();
         // Of the first note one of labels 1 and 2 is among the two highest; of the second any two.
         let scores = [0.9, 0.5, 0.5, 0.1, 0.3, 0.3, 0.3, 0.3, 0.4, 0.3, 0.2, 0.1];
-        let found = at_bounds(&Scored::new(&scores, &truth).unwrap(), 2);
-        assert_eq!(found.precision, [0.5 / 3.0, 1.5 / 3.0]);
-        assert_eq!(found.recall, [(1.0 / 3.0) / 3.0, (2.0 / 3.0 + 1.0) / 3.0]);
-        let harmonic = |a: f64, b: f64| 2.0 * a * b / (a + b);
-        for end in 0..2 {
-            assert!((found.f1[end] - harmonic(found.precision[end], found.recall[end])).abs() < 1e-12);
-        }
+        let scored = Scored::new(&scores, &truth).unwrap();
+        let ranked = |ties| Ranking::with_ties(&scored, &Scope::everything(&truth), ties);
+        let [low, own, high] = [Ties::TrueLast, Ties::ById, Ties::TrueFirst].map(ranked);
+        assert_eq!(low.ranks(), [vec![1, 3, 4], vec![4], vec![]]);
+        assert_eq!(own.ranks(), [vec![1, 2, 4], vec![3], vec![]]);
+        assert_eq!(high.ranks(), [vec![1, 2, 4], vec![1], vec![]]);
+        assert_eq!([low.precision_at(2), high.precision_at(2)], [0.5 / 3.0, 1.5 / 3.0]);
+        assert_eq!([low.r_precision(), high.r_precision()], [(2.0 / 3.0) / 3.0, (2.0 / 3.0 + 1.0) / 3.0]);
     }
 }

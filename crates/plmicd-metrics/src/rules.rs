@@ -7,7 +7,7 @@ use crate::counts::LabelCounts;
 use crate::data::{Scope, Scored};
 use crate::instance::Counts;
 use crate::predictions::{Predictions, Rule};
-use crate::resample::{Interval, draw, interval};
+use crate::resample::{Interval, draw};
 use crate::threshold::{BestThreshold, between, curve};
 
 /// The threshold of the highest instance F1, the harmonic mean of mean precision and mean recall of the notes (as
@@ -283,12 +283,9 @@ pub fn stability(scored: &Scored<'_>, thresholds: &[f32], resamples: usize, seed
         )
         .collect();
     let choices: Vec<(f64, f64)> = choices.into_iter().flatten().collect();
-    if choices.is_empty() {
-        return None;
-    }
     Some(Stability {
-        threshold: interval(choices.iter().map(|choice| choice.0).collect()),
+        threshold: Interval::of_percentiles(choices.iter().map(|choice| choice.0).collect())?,
         mean_threshold: choices.iter().map(|choice| choice.0).sum::<f64>() / choices.len() as f64,
-        value: interval(choices.iter().map(|choice| choice.1).collect()),
+        value: Interval::of_percentiles(choices.iter().map(|choice| choice.1).collect())?,
     })
 }

@@ -11,7 +11,7 @@ use crate::counts::LabelCounts;
 use crate::data::{Scope, Scored, Truth};
 use crate::instance::InstanceMetrics;
 use crate::predictions::{Predictions, Rule};
-use crate::ranking::Ranking;
+use crate::ranking::{Ranking, Ties};
 
 /// The metrics that depend on the threshold.
 pub fn at_threshold(scored: &Scored<'_>, threshold: f32) -> BTreeMap<String, f64> {
@@ -80,14 +80,8 @@ pub fn ranking_and_auc(scored: &Scored<'_>, ks: &[usize]) -> (BTreeMap<String, f
     let mut metrics = BTreeMap::new();
     let scopes = [("", Scope::everything(scored.truth())), ("_edin", Scope::present(scored.truth()))];
     for (suffix, scope) in scopes {
-        let ranking = Ranking::new(scored, &scope);
-        for &k in ks {
-            metrics.insert(format!("precision_at_{k}{suffix}"), ranking.precision_at(k));
-            metrics.insert(format!("recall_at_{k}{suffix}"), ranking.recall_at(k));
-            metrics.insert(format!("f1_at_{k}{suffix}"), ranking.f1_at(k));
-        }
-        metrics.insert(format!("r_precision{suffix}"), ranking.r_precision());
-        metrics.insert(format!("mean_average_precision{suffix}"), ranking.mean_average_precision());
+        let ranking = Ranking::new(scored, &scope).metrics(ks);
+        metrics.extend(ranking.into_iter().map(|(name, value)| (format!("{name}{suffix}"), value)));
     }
     let areas = label_aucs(scored);
     let macro_area = macro_auc(&areas);
@@ -100,6 +94,21 @@ pub fn ranking_and_auc(scored: &Scored<'_>, ks: &[usize]) -> (BTreeMap<String, f
         ],
     );
     (metrics, areas)
+}
+
+/// The lowest and the highest value that any order of labels of the same score allows, of each metric of the order of
+/// scores for which they differ.
+pub fn tie_bounds(scored: &Scored<'_>, ks: &[usize]) -> BTreeMap<String, [f64; 2]> {
+    let mut bounds = BTreeMap::new();
+    for (suffix, scope) in
+        [("", Scope::everything(scored.truth())), ("_edin", Scope::present(scored.truth()))]
+    {
+        let metrics = |ties| Ranking::with_ties(scored, &scope, ties).metrics(ks);
+        let ends = metrics(Ties::TrueLast).into_iter().zip(metrics(Ties::TrueFirst));
+        let differing = ends.filter(|((_, low), (_, high))| low < high);
+        bounds.extend(differing.map(|((name, low), (_, high))| (format!("{name}{suffix}"), [low, high])));
+    }
+    bounds
 }
 
 fn insert<const N: usize>(metrics: &mut BTreeMap<String, f64>, values: [(&str, Option<f64>); N]) {

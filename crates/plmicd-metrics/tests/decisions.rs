@@ -4,8 +4,9 @@ use plmicd_metrics::rules::{
     best_instance_f1, best_threshold_apart, best_top_k, micro_f1_of, per_label_thresholds, stability,
 };
 use plmicd_metrics::{
-    InstanceMetrics, LabelCounts, NoteTable, Predictions, Ranking, Rule, Scope, Scored, Truth, at_threshold,
-    best_micro_f1, bootstrap, compare, compare_replicates, curve_thresholds, ranking_and_auc,
+    InstanceMetrics, Interval, LabelCounts, NoteTable, Predictions, Ranking, Rule, Scope, Scored, Truth,
+    at_threshold, best_micro_f1, bootstrap, compare, compare_replicates, curve_thresholds, holm,
+    mean_and_deviation, ranking_and_auc,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -140,12 +141,17 @@ proptest! {
         let truth = truth(labels, &pairs);
         let scored = Scored::new(&scores, &truth).unwrap();
         let table = table(&scored, &Rule::Global(0.5));
-        let intervals = bootstrap(&table, &[2], 50, 7);
-        prop_assert_eq!(intervals.len(), table.names(&[2]).len());
-        prop_assert!(intervals.iter().flatten().all(|i| i.low <= i.high && (0.0..=1.0).contains(&i.low)));
+        let errors = bootstrap(&table, &[2], 50, 7);
+        prop_assert_eq!(errors.len(), table.names(&[2]).len());
+        for (value, error) in table.values(&[2]).into_iter().zip(&errors) {
+            let Some(error) = *error else { continue };
+            let interval = Interval::around(value, error);
+            prop_assert!(interval.low <= value && value <= interval.high, "{value}: {interval:?}");
+            prop_assert!(0.0 <= interval.low && interval.high <= value.max(1.0), "{value}: {interval:?}");
+        }
         let decides = (0..truth.num_notes()).any(|note| !table.predictions().row(note).is_empty());
-        prop_assert_eq!(intervals[0].is_some(), decides);
-        prop_assert_eq!(bootstrap(&table, &[2], 50, 7), intervals);
+        prop_assert_eq!(errors[0].is_some(), decides);
+        prop_assert_eq!(bootstrap(&table, &[2], 50, 7), errors);
         let thresholds = curve_thresholds(&scored, best_micro_f1(&scored).threshold);
         let found = stability(&scored, &thresholds, 50, 7);
         if let Some(found) = found {
@@ -196,14 +202,66 @@ fn replicates_count_by_their_mean() {
 }
 
 #[test]
+fn several_p_values_are_adjusted_by_hand() {
+    let close = |found: Vec<f64>, expected: &[f64]| {
+        assert_eq!(found.len(), expected.len());
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{found:?}");
+    };
+    // 0.005 x 4, 0.01 x 3, 0.03 x 2, and 0.04 is not below the one before.
+    close(holm(&[0.01, 0.04, 0.03, 0.005]), &[0.03, 0.06, 0.06, 0.02]);
+    close(holm(&[0.6, 0.7]), &[1.0, 1.0]);
+    close(holm(&[0.02]), &[0.02]);
+    close(holm(&[]), &[]);
+}
+
+#[test]
 fn an_interval_is_as_wide_as_theory_says() {
     let (_, bad) = two_systems();
     // Exact match is a share of 0.8 over 400 notes: standard error 0.02.
     let names = bad.names(&[]);
     let at = names.iter().position(|name| name == "exact_match_ratio").unwrap();
-    let interval = bootstrap(&bad, &[], 2000, 3)[at].unwrap();
+    let interval = Interval::around(bad.values(&[])[at], bootstrap(&bad, &[], 2000, 3)[at].unwrap());
     assert!((interval.standard_error - 0.02).abs() < 0.002, "{interval:?}");
     assert!((interval.low - 0.76).abs() < 0.01 && (interval.high - 0.84).abs() < 0.01, "{interval:?}");
+}
+
+/// 400 notes drawn of a population in which few labels are frequent and most are true for one note or none; two of
+/// three true labels are found. The stream decides which notes.
+fn long_tailed(stream: u64) -> NoteTable {
+    const LABELS: i32 = 1000;
+    let mut state = stream.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut share = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as f64 / f64::from(1u32 << 31)
+    };
+    let (mut rows, mut guesses) = (Vec::new(), Vec::new());
+    for _ in 0..400 {
+        let true_labels: Vec<i32> =
+            (0..LABELS).filter(|label| share() < 0.8 / f64::from(label + 1)).collect();
+        guesses.push(true_labels.iter().copied().filter(|_| share() < 2.0 / 3.0).collect::<Vec<i32>>());
+        rows.push(true_labels);
+    }
+    let truth = Truth::new(LABELS as usize, &rows).unwrap();
+    NoteTable::new(truth, Predictions::from_ids(LABELS as usize, &guesses).unwrap(), None).unwrap()
+}
+
+#[test]
+fn intervals_of_macro_figures_hold_the_value_over_a_long_tail() {
+    let table = long_tailed(1);
+    let names = table.names(&[]);
+    let (values, errors) = (table.values(&[]), bootstrap(&table, &[], 200, 3));
+    for name in ["macro_f1_all_labels", "macro_f1_caml", "macro_f1_present_labels"] {
+        let at = names.iter().position(|other| other == name).unwrap();
+        let interval = Interval::around(values[at], errors[at].unwrap());
+        assert!(interval.low < values[at] && values[at] < interval.high, "{name}: {interval:?}");
+        // As wide as figures of other notes of the same kind scatter, or somewhat narrower.
+        let fresh: Vec<f64> = (2..62).map(|stream| long_tailed(stream).values(&[])[at]).collect();
+        let (mean, deviation) = mean_and_deviation(&fresh).unwrap();
+        let ratio = interval.standard_error / deviation;
+        assert!((0.6..1.4).contains(&ratio), "{name}: {ratio}");
+        let inside = fresh.iter().filter(|value| (**value - mean).abs() < values[at] - interval.low).count();
+        assert!(inside >= 48, "{name}: {inside} of 60");
+    }
 }
 
 #[test]

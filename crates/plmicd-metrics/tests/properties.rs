@@ -2,8 +2,8 @@
 
 use plmicd_metrics::threshold::{MAX_CURVE_POINTS, micro_f1_at};
 use plmicd_metrics::{
-    LabelCounts, MetricsError, Ranking, Scope, Scored, Truth, at_threshold, best_macro_f1, best_micro_f1,
-    curve, curve_thresholds, label_aucs, micro_auc,
+    LabelCounts, MetricsError, Ranking, Scope, Scored, Ties, Truth, at_threshold, best_macro_f1,
+    best_micro_f1, curve, curve_thresholds, label_aucs, micro_auc, ranking_and_auc, tie_bounds,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -103,6 +103,33 @@ proptest! {
         prop_assert!((ranking.precision_at(k) - precision / notes).abs() < 1e-12);
         prop_assert!((ranking.recall_at(k) - recall / notes).abs() < 1e-12);
         prop_assert!((ranking.mean_average_precision() - average_precision / notes).abs() < 1e-12);
+    }
+
+    #[test]
+    fn ranks_under_ties_are_those_of_a_sort((labels, scores, pairs) in matrices()) {
+        let truth = truth(labels, &pairs);
+        let scored = Scored::new(&scores, &truth).unwrap();
+        let all: Vec<usize> = (0..truth.num_notes()).collect();
+        let labelled: Vec<usize> = all.iter().copied().filter(|note| !truth.row(*note).is_empty()).collect();
+        for (scope, notes) in [(Scope::everything(&truth), all), (Scope::present(&truth), labelled)] {
+            for (ties, is_before) in [(Ties::TrueFirst, true), (Ties::TrueLast, false)] {
+                let ranking = Ranking::with_ties(&scored, &scope, ties);
+                prop_assert_eq!(ranking.ranks().len(), notes.len());
+                for (note, found) in notes.iter().zip(ranking.ranks()) {
+                    let (row, pairs) = (scored.row(*note), &pairs[note * labels..(note + 1) * labels]);
+                    let mut order: Vec<usize> = (0..labels).filter(|label| scope.has_label(*label)).collect();
+                    order.sort_by(|a, b| row[*b].total_cmp(&row[*a]).then(
+                        (pairs[*a] != is_before).cmp(&(pairs[*b] != is_before))
+                    ));
+                    let expected: Vec<u32> = (1..).zip(&order).filter(|(_, l)| pairs[**l]).map(|(r, _)| r).collect();
+                    prop_assert_eq!(found, &expected);
+                }
+            }
+        }
+        let own = ranking_and_auc(&scored, &[1, 3]).0;
+        for (name, [low, high]) in tie_bounds(&scored, &[1, 3]) {
+            prop_assert!(low <= own[&name] && own[&name] <= high, "{name}");
+        }
     }
 
     #[test]

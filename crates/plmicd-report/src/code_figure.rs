@@ -30,12 +30,12 @@ pub(crate) fn figure(
         return None;
     }
     codes.sort_by(|a, b| count(b).cmp(&count(a)).then(a.code.cmp(&b.code)));
+    // Of all of them, whatever is drawn.
+    let table = bands(&codes);
     let left_out = codes.len().saturating_sub(MOST);
     codes.truncate(MOST);
     let of = if with_train { "train" } else { split };
-    // With all its digits, F1 would tell the number of hits.
-    let digits = if privacy.restricted { 100.0 } else { 1000.0 };
-    let f1 = |row: &&CodeResult| (row.f1 * digits).round() / digits;
+    let f1 = |row: &&CodeResult| (1000.0 * privacy.f1(row.f1)).round() / 1000.0;
     let text = |row: &&CodeResult| {
         let description = wrapped(&row.description);
         let colon = if description.is_empty() { "" } else { "<br>" };
@@ -62,7 +62,7 @@ pub(crate) fn figure(
             "Codes that at least {least} notes of {split} have; point at one to see which it is.{more}"
         ),
         spec: spec(&[points], &layout),
-        table: bands(&codes),
+        table,
     })
 }
 
@@ -161,6 +161,17 @@ mod tests {
         let table = bands(&rows.iter().collect::<Vec<_>>());
         let counts: Vec<&str> = table.rows.iter().map(|row| row.cells[0].as_str()).collect();
         assert_eq!(counts, ["1", "1", "2", "1", "1"]);
+    }
+
+    #[test]
+    fn the_table_is_of_all_codes_and_the_figure_of_the_most_frequent() {
+        let rows: Vec<CodeResult> = (0..MOST as u64 + 500)
+            .map(|at| code(&at.to_string(), 10 + at, 10, if at < 500 { 0.0 } else { 0.6 }))
+            .collect();
+        let figure = figure(&ReportConfig::default(), "test", Privacy { restricted: false }, &rows).unwrap();
+        assert!(figure.caption.contains("The 500 rarest are not drawn"), "{}", figure.caption);
+        let counts: Vec<&str> = figure.table.rows.iter().map(|row| row.cells[0].as_str()).collect();
+        assert_eq!(counts, ["500", "0", "0", "4000", "0"]);
     }
 
     #[test]

@@ -95,8 +95,8 @@ fn token_table(privacy: Privacy, tokens: &TokenStats) -> Table {
 fn beyond(privacy: Privacy, splits: &[&TokenSplitStats]) -> Vec<Row> {
     let lengths: BTreeSet<u64> = splits.iter().flat_map(|stats| stats.share_beyond.keys().copied()).collect();
     let cell = |stats: &TokenSplitStats, length: u64| match stats.share_beyond.get(&length) {
-        // The share of a handful of notes is their number in another form.
-        Some(share) if privacy.shows((share * stats.notes as f64).round() as u64) => {
+        // The share of a handful of notes, or of all but these, is their number in another form.
+        Some(share) if privacy.shows_part(stats.notes, *share) => {
             format!("{:.1} %", 100.0 * share)
         }
         _ => "–".to_owned(),
@@ -158,4 +158,22 @@ fn exclusions(privacy: Privacy, corpus: &CorpusStats) -> Table {
 
 fn split_titles<'a>(splits: impl Iterator<Item = &'a Split>) -> Vec<String> {
     splits.map(|split| split_title(*split).to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn shares_of_few_notes_are_hidden_from_either_side() {
+        let shares = BTreeMap::from([(128, 0.97), (512, 0.5), (3072, 0.03)]);
+        let stats = TokenSplitStats { notes: 200, share_beyond: shares, ..TokenSplitStats::default() };
+        let cells = |restricted| -> Vec<String> {
+            beyond(Privacy { restricted }, &[&stats]).into_iter().flat_map(|row| row.cells).collect()
+        };
+        assert_eq!(cells(true), ["–", "50.0 %", "–"]);
+        assert_eq!(cells(false), ["97.0 %", "50.0 %", "3.0 %"]);
+    }
 }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use plmicd_data::{DecisionRule, Evaluation, Interval, Split};
+use plmicd_data::{DecisionRule, Evaluation, Split, SplitEvaluation};
 use serde::Serialize;
+
+use crate::privacy::Privacy;
 
 /// Metrics side by side: `headline.json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -50,7 +52,13 @@ pub struct HeadlineRow {
     pub values: Vec<Option<f64>>,
     /// The 95 % bootstrap interval of each, where there is one.
     pub intervals: Vec<Option<[f64; 2]>>,
+    /// The lowest and the highest value that the order of equal scores allows, where these lie further apart than the
+    /// ends of the interval: the value is then one of many, and has no interval.
+    pub tie_bounds: Vec<Option<[f64; 2]>>,
 }
+
+/// What the last digit shown stands for.
+const SHOWN_STEP: f64 = 1e-4;
 
 /// Metrics at the top, in this order; the places of `@k` are filled with those evaluated.
 const SHOWN: &[&str] = &[
@@ -75,34 +83,32 @@ impl Headline {
     }
 
     /// `k` is that of rule `top_k`.
-    pub(crate) fn of(title: &str, evaluation: &Evaluation, k: Option<u64>) -> Self {
+    pub(crate) fn of(title: &str, evaluation: &Evaluation, k: Option<u64>, privacy: Privacy) -> Self {
         let mut columns = Vec::new();
-        let mut values: Vec<&BTreeMap<String, f64>> = Vec::new();
-        let mut intervals: Vec<Option<&BTreeMap<String, Interval>>> = Vec::new();
+        let mut sources: Vec<Source<'_>> = Vec::new();
         for (&split, result) in &evaluation.splits {
             columns.push(HeadlineColumn { title: split_title(split).to_owned(), split, of: "model" });
-            values.push(&result.metrics);
-            intervals.push(Some(&result.intervals));
+            sources.push(Source { result, metrics: &result.metrics, is_model: true });
         }
         if let Some((&split, result)) = evaluation.splits.last_key_value()
             && let Some(baseline) = &result.baseline_frequent_codes
         {
             let title = format!("Frequent codes, {split}");
             columns.push(HeadlineColumn { title, split, of: "frequent_codes" });
-            values.push(baseline);
-            intervals.push(None);
+            sources.push(Source { result, metrics: baseline, is_model: false });
         }
-        let row = |name: &str| HeadlineRow {
-            name: name.to_owned(),
-            title: metric_title(name),
-            values: values.iter().map(|metrics| metrics.get(name).copied()).collect(),
-            intervals: intervals
-                .iter()
-                .map(|intervals| intervals.and_then(|found| found.get(name)).map(|i| [i.low, i.high]))
-                .collect(),
+        let row = |name: &str| {
+            let cells: Vec<_> = sources.iter().map(|source| source.cell(name, privacy)).collect();
+            HeadlineRow {
+                name: name.to_owned(),
+                title: metric_title(name),
+                values: cells.iter().map(|cell| cell.value).collect(),
+                intervals: cells.iter().map(|cell| cell.interval).collect(),
+                tie_bounds: cells.iter().map(|cell| cell.tie_bounds).collect(),
+            }
         };
         let mut names: Vec<&str> =
-            values.iter().flat_map(|metrics| metrics.keys().map(String::as_str)).collect();
+            sources.iter().flat_map(|source| source.metrics.keys().map(String::as_str)).collect();
         names.sort_by_key(|name| natural(name));
         names.dedup();
         let shown = SHOWN.iter().flat_map(|wanted| {
@@ -113,7 +119,7 @@ impl Headline {
             names.iter().filter(fits).map(|name| row(name)).collect::<Vec<_>>()
         });
         Self {
-            schema: 3,
+            schema: 4,
             title: title.to_owned(),
             rule: evaluation.rule,
             k,
@@ -124,6 +130,79 @@ impl Headline {
             columns,
         }
     }
+}
+
+impl HeadlineRow {
+    /// The value of a column as shown: bounds where ties decide it.
+    pub(crate) fn shown(&self, at: usize) -> String {
+        match self.tie_bounds[at] {
+            Some([low, high]) => {
+                format!("{} to {}", show(&self.name, Some(low)), show(&self.name, Some(high)))
+            }
+            None => show(&self.name, self.values[at]),
+        }
+    }
+}
+
+/// What a column is made from.
+struct Source<'a> {
+    result: &'a SplitEvaluation,
+    metrics: &'a BTreeMap<String, f64>,
+    /// Not the baseline, which has neither intervals nor scores that are tied.
+    is_model: bool,
+}
+
+/// A metric in one column.
+#[derive(Default)]
+struct Cell {
+    value: Option<f64>,
+    interval: Option<[f64; 2]>,
+    tie_bounds: Option<[f64; 2]>,
+}
+
+impl Source<'_> {
+    fn cell(&self, name: &str, privacy: Privacy) -> Cell {
+        if !shows_metric(privacy, name, self.metrics, self.result) {
+            return Cell::default();
+        }
+        let own = Some(self.result).filter(|_| self.is_model);
+        let interval = own.and_then(|result| result.intervals.get(name)).map(|i| [i.low, i.high]);
+        let width = |[low, high]: [f64; 2]| high - low;
+        // Without interval, bounds that look the same are not worth telling.
+        let least = interval.map_or(SHOWN_STEP, width);
+        let tie_bounds = own.and_then(|result| result.tie_bounds.get(name)).copied();
+        let tie_bounds = tie_bounds.filter(|bounds| width(*bounds) > least);
+        Cell {
+            value: self.metrics.get(name).copied(),
+            interval: interval.filter(|_| tie_bounds.is_none()),
+            tie_bounds,
+        }
+    }
+}
+
+/// Whether a metric may be shown: not where it is the share of a known number of things, and those that it counts, or
+/// those that it does not, are so few that they must not be told.
+pub(crate) fn shows_metric(
+    privacy: Privacy,
+    name: &str,
+    metrics: &BTreeMap<String, f64>,
+    result: &SplitEvaluation,
+) -> bool {
+    let suffix = if name.ends_with("_edin") { "_edin" } else { "" };
+    let plain = name.trim_end_matches("_edin");
+    // The metric that tells the count, and what it is a share of.
+    let (share, whole) = match plain {
+        "exact_match_ratio" => (name.to_owned(), result.notes),
+        "micro_recall" | "micro_precision" | "micro_f1" | "micro_accuracy" => {
+            let pairs = result.calibration.bins.iter().map(|bin| bin.share_true * bin.pairs as f64);
+            (format!("micro_recall{suffix}"), pairs.sum::<f64>().round() as u64)
+        }
+        _ => match plain.strip_prefix("precision_at_").and_then(|k| k.parse::<u64>().ok()) {
+            Some(k) => (name.to_owned(), k.min(result.labels) * result.notes),
+            None => return true,
+        },
+    };
+    metrics.get(&share).is_none_or(|share| privacy.shows_part(whole, *share))
 }
 
 /// A key that sorts `at_5` before `at_15`: runs of digits padded to one length.
@@ -216,6 +295,8 @@ pub(crate) fn show(name: &str, value: Option<f64>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use plmicd_data::{Calibration, Interval, ReliabilityBin};
+
     use super::*;
 
     #[test]
@@ -230,6 +311,74 @@ mod tests {
         assert_eq!(metric_title("precision_at_8_edin"), "P@8 (Edin)");
         assert_eq!(metric_title("micro_f1"), "Micro F1");
         assert_eq!(metric_title("something_new"), "something new");
+    }
+
+    fn evaluation(metrics: &[(&str, f64)]) -> Evaluation {
+        let named = |(name, value): &(&str, f64)| ((*name).to_owned(), *value);
+        let interval = |low, high| Interval { low, high, standard_error: 0.01 };
+        let result = SplitEvaluation {
+            notes: 238,
+            labels: 50,
+            metrics: metrics.iter().map(named).collect(),
+            intervals: metrics
+                .iter()
+                .map(|(name, v)| ((*name).to_owned(), interval(v - 0.01, v + 0.01)))
+                .collect(),
+            tie_bounds: BTreeMap::from([
+                ("precision_at_5".to_owned(), [0.444, 0.446]),
+                ("precision_at_8".to_owned(), [0.375, 0.875]),
+            ]),
+            calibration: Calibration {
+                bins: vec![ReliabilityBin { pairs: 10_000, mean_score: 0.1, share_true: 0.2 }],
+                ..Calibration::default()
+            },
+            ..SplitEvaluation::default()
+        };
+        Evaluation { splits: BTreeMap::from([(Split::Test, result)]), ..Evaluation::default() }
+    }
+
+    #[test]
+    fn what_ties_decide_is_shown_by_its_bounds() {
+        let evaluation = evaluation(&[("precision_at_5", 0.445), ("precision_at_8", 0.4413)]);
+        let headline = Headline::of("x", &evaluation, None, Privacy { restricted: false });
+        let [five, eight] = &headline.rows[..] else { panic!("{:?}", headline.rows) };
+        assert_eq!((five.shown(0), five.tie_bounds[0]), ("0.4450".to_owned(), None));
+        assert!(five.intervals[0].is_some(), "they move it less than other notes would");
+        assert_eq!(eight.shown(0), "0.3750 to 0.8750");
+        assert_eq!((eight.intervals[0], eight.tie_bounds[0]), (None, Some([0.375, 0.875])));
+        assert!(crate::results::tiles(&headline).is_empty());
+        assert!(crate::text::latex(&headline).contains("P@8 & 37.5--87.5"));
+        assert!(crate::text::csv(&headline).contains("precision_at_8,0.4413,,,0.375,0.875"));
+        let markdown = crate::text::markdown(&headline);
+        assert!(
+            markdown.contains("| P@8 | 0.3750 to 0.8750 |") && markdown.contains("equal scores"),
+            "{markdown}"
+        );
+        let row = crate::published::find("plm-icd/mimic3-full").unwrap();
+        let table = crate::published::table(row, &headline);
+        let cells = |title: &str| &table.rows.iter().find(|row| row.title == title).unwrap().cells;
+        assert_eq!(cells("P@5")[2], "-0.3990");
+        assert_eq!(cells("P@8")[..], ["0.3750 to 0.8750", "0.771", "–"]);
+    }
+
+    #[test]
+    fn restricted_data_show_no_share_of_few_notes_or_pairs() {
+        let shown = |metrics: &[(&str, f64)], restricted| {
+            let headline = Headline::of("x", &evaluation(metrics), None, Privacy { restricted });
+            let row = headline.all_rows.iter().find(|row| row.name == metrics[0].0).unwrap().clone();
+            assert_eq!(row.values[0].is_some(), row.intervals[0].is_some());
+            row.values[0].is_some()
+        };
+        // 8 notes of 238, 10 notes, all but 8.
+        for (share, expected) in [(0.0336, false), (0.042, true), (0.9664, false), (0.0, true), (1.0, true)] {
+            assert_eq!(shown(&[("exact_match_ratio", share)], true), expected, "{share}");
+            assert!(shown(&[("exact_match_ratio", share)], false));
+        }
+        assert!(!shown(&[("precision_at_5", 0.005)], true) && shown(&[("precision_at_5", 0.5)], true));
+        // 8 of 2,000 true pairs are found.
+        assert!(!shown(&[("micro_f1", 0.1), ("micro_recall", 0.004)], true));
+        assert!(shown(&[("micro_f1", 0.1), ("micro_recall", 0.4)], true));
+        assert!(shown(&[("macro_f1_caml", 0.001), ("micro_recall", 0.4)], true));
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl Stage for Report {
     type Config = ReportConfig;
 
     const NAME: &'static str = "report";
-    const VERSION: u32 = 4;
+    const VERSION: u32 = 5;
     const OUTPUT: &'static str = kind::REPORT;
     const SCHEMA: u32 = 1;
     const SUMMARY: &'static str = "write the report: metrics table, curves, data set, codes";
@@ -93,7 +93,8 @@ impl Stage for Report {
                 ));
             }
         }
-        let headline = headline::Headline::of(&config.title, &sources.evaluation, sources.thresholds.k);
+        let headline =
+            headline::Headline::of(&config.title, &sources.evaluation, sources.thresholds.k, sources.privacy);
         let page = page::render(config, &sources, &headline)?;
         let out = context.output_dir();
         fs_err::write(out.join(file::HTML), page)?;

@@ -12,7 +12,7 @@ use crate::codes::{self, Codes};
 use crate::config::ReportConfig;
 use crate::data_set::{self, Row, Table};
 use crate::figures::{Figure, figures, library};
-use crate::headline::{Headline, show, split_title};
+use crate::headline::{Headline, show, shows_metric, split_title};
 use crate::privacy::thousands;
 use crate::published;
 use crate::results;
@@ -60,7 +60,8 @@ pub(crate) fn render(
 ) -> Result<String, StageError> {
     let last = sources.evaluation.splits.last_key_value();
     let named = last.map(|(split, result)| (split.as_str(), result));
-    let figures = figures(sources, named);
+    let told = codes::told(config, sources.privacy, &sources.per_code);
+    let figures = figures(sources, named, &told);
     let figures: Vec<Value> = figures.into_iter().map(figure).collect();
     let code_figure = last.and_then(|(split, _)| {
         code_figure::figure(config, split.as_str(), sources.privacy, &sources.per_code)
@@ -69,6 +70,9 @@ pub(crate) fn render(
         context! { title => row.title, source => row.source, table => published::table(row, headline) }
     });
     let data_set = data_set::tables(sources.privacy, sources.corpus.as_ref(), sources.tokens.as_ref());
+    let chapters = named.and_then(|(split, result)| {
+        codes::chapters(split, result, sources.privacy, &sources.per_code, &told)
+    });
     let mut contents = vec![("results", "Results"), ("curves", "Curves"), ("codes", "Codes")];
     if !data_set.is_empty() {
         contents.push(("data", "Data set"));
@@ -90,11 +94,12 @@ pub(crate) fn render(
             figures,
             published,
             parts => last.map_or_else(Vec::new, |(_, result)| parts(result)),
+            ties => results::has_ties(headline),
             resamples => thousands(sources.evaluation.resamples),
             data_set,
             codes => Codes::of(config, sources.privacy, &sources.per_code),
             code_figure => code_figure.map(figure),
-            chapters => named.and_then(|(split, result)| codes::chapters(split, result, sources.privacy)),
+            chapters,
             training => training(sources),
             inputs => sources.inputs,
         },
@@ -122,10 +127,13 @@ fn parts(result: &SplitEvaluation) -> Vec<Table> {
             })
             .collect(),
     };
-    let tables = [
-        ("Diagnoses and procedures", &result.systems),
-        ("At the level of categories and chapters", &result.levels),
-    ];
+    let has = |level: &str| result.levels.contains_key(level);
+    let levels = match (has("category"), has("chapter")) {
+        (true, false) => "At the level of categories",
+        (false, true) => "At the level of chapters",
+        _ => "At the level of categories and chapters",
+    };
+    let tables = [("Diagnoses and procedures", &result.systems), (levels, &result.levels)];
     let tables = tables.into_iter().filter(|(_, parts)| !parts.is_empty());
     tables.map(|(caption, parts)| table(caption, parts)).collect()
 }
@@ -134,9 +142,14 @@ fn parts(result: &SplitEvaluation) -> Vec<Table> {
 fn at_half(sources: &Sources) -> Table {
     let names = ["micro_f1", "micro_precision", "micro_recall", "macro_f1_caml", "macro_f1_all_labels"];
     let splits = &sources.evaluation.splits;
+    let cell = |name: &str, result: &SplitEvaluation| {
+        let metrics = &result.metrics_at_half;
+        let shown = shows_metric(sources.privacy, name, metrics, result);
+        show(name, metrics.get(name).copied().filter(|_| shown))
+    };
     let row = |name: &&str| Row {
         title: crate::headline::metric_title(name),
-        cells: splits.values().map(|result| show(name, result.metrics_at_half.get(*name).copied())).collect(),
+        cells: splits.values().map(|result| cell(name, result)).collect(),
     };
     Table {
         caption: "At a threshold of 0.5".to_owned(),

@@ -1,7 +1,7 @@
 //! Published results, to stand beside ours: figures in percent as their papers print them.
 
 use crate::data_set::{Row, Table};
-use crate::headline::{Headline, metric_title, show};
+use crate::headline::{Headline, metric_title};
 
 /// A published row.
 pub(crate) struct Published {
@@ -194,12 +194,16 @@ pub(crate) fn find(name: &str) -> Option<&'static Published> {
 pub(crate) fn table(row: &Published, headline: &Headline) -> Table {
     let at = headline.last_model_column();
     let rows = row.values.iter().filter_map(|(name, published)| {
-        let ours = headline.all_rows.iter().find(|row| row.name == *name)?.values.get(at?).copied()??;
+        let (at, row) = (at?, headline.all_rows.iter().find(|row| row.name == *name)?);
+        let ours = row.values.get(at).copied()??;
         let published = published / 100.0;
-        let difference = format!("{:+.4}", ours - published);
+        let difference = match row.tie_bounds[at] {
+            Some(_) => "–".to_owned(),
+            None => format!("{:+.4}", ours - published),
+        };
         Some(Row {
             title: metric_title(name),
-            cells: vec![show(name, Some(ours)), format!("{published:.3}"), difference],
+            cells: vec![row.shown(at), format!("{published:.3}"), difference],
         })
     });
     Table {

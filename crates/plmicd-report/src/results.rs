@@ -130,11 +130,12 @@ pub(crate) fn tiles(headline: &Headline) -> Vec<Tile> {
     let percent = |share: f64| format!("{:.2}", 100.0 * share.clamp(0.0, 1.0));
     let tile = |name: &str| {
         let row = headline.rows.iter().find(|row| row.name == name)?;
-        let value = row.values[at]?;
+        // A place on a scale would look like a fact.
+        let value = row.values[at].filter(|_| row.tie_bounds[at].is_none())?;
         let interval = row.intervals[at];
         let other = baseline.and_then(|at| row.values[at]);
         let mut notes = Vec::new();
-        notes.extend(interval.map(|[low, high]| format!("95 %: {low:.3} to {high:.3}")));
+        notes.extend(interval.map(|[low, high]| format!("95 %: {low:.4} to {high:.4}")));
         notes.extend(other.map(|value| format!("frequent codes: {}", show(name, Some(value)))));
         Some(Tile {
             title: row.title.clone(),
@@ -174,6 +175,11 @@ pub(crate) fn all_metrics(headline: &Headline) -> MetricsTable {
     }
 }
 
+/// Whether ties decide any of these metrics.
+pub(crate) fn has_ties(headline: &Headline) -> bool {
+    headline.all_rows.iter().any(|row| row.tie_bounds.iter().any(Option::is_some))
+}
+
 fn columns(headline: &Headline) -> Vec<String> {
     headline.columns.iter().map(|column| column.title.clone()).collect()
 }
@@ -183,14 +189,13 @@ fn group(headline: &Headline, title: &'static str, rows: &[&HeadlineRow], with_n
     let row = |row: &&HeadlineRow| MetricRow {
         title: if with_names { row.name.clone() } else { row.title.clone() },
         lead: !with_names && row.name == "micro_f1",
-        cells: row
-            .values
-            .iter()
-            .zip(&row.intervals)
-            .enumerate()
-            .map(|(at, (value, interval))| MetricCell {
-                value: show(&row.name, *value),
-                interval: interval.map(|[low, high]| format!("[{low:.4}, {high:.4}]")),
+        cells: (0..row.values.len())
+            .map(|at| MetricCell {
+                value: row.shown(at),
+                interval: match row.tie_bounds[at] {
+                    Some(_) => Some("by ties".to_owned()),
+                    None => row.intervals[at].map(|[low, high]| format!("[{low:.4}, {high:.4}]")),
+                },
                 minor: last != Some(at),
             })
             .collect(),

@@ -2,7 +2,7 @@
 
 use plmicd_data::DecisionRule;
 
-use crate::headline::{Headline, HeadlineRow, show};
+use crate::headline::{Headline, HeadlineRow};
 use crate::results::rule;
 
 /// A Markdown table.
@@ -14,7 +14,17 @@ pub(crate) fn markdown(headline: &Headline) -> String {
     for row in &headline.rows {
         text.push_str(&format!("| {} | {} |\n", markdown_cell(&row.title), values(row).join(" | ")));
     }
+    if headline.rows.iter().any(has_ties) {
+        text.push_str(&format!("\n{TIES}\n"));
+    }
     text
+}
+
+/// What two numbers in a cell mean.
+const TIES: &str = "Two values: the lowest and the highest that the order of equal scores allows.";
+
+fn has_ties(row: &HeadlineRow) -> bool {
+    row.tie_bounds.iter().any(Option::is_some)
 }
 
 /// How scores became decisions, as a sentence.
@@ -41,7 +51,11 @@ pub(crate) fn plain(headline: &Headline) -> String {
     for row in &headline.rows {
         lines.push([vec![row.title.clone()], values(row)].concat());
     }
-    aligned(&lines)
+    let mut text = aligned(&lines);
+    if headline.rows.iter().any(has_ties) {
+        text.push_str(&format!("{TIES}\n"));
+    }
+    text
 }
 
 /// Lines of cells as columns: the first to the left, the others to the right.
@@ -60,20 +74,23 @@ pub(crate) fn aligned(lines: &[Vec<String>]) -> String {
     text
 }
 
-/// Comma-separated: a line a metric, with the bounds of its interval; full precision, empty where undefined.
+/// Comma-separated: a line a metric, with the bounds of its interval and those that ties set it where they decide it; full
+/// precision, empty where undefined.
 pub(crate) fn csv(headline: &Headline) -> String {
     let mut text = "metric".to_owned();
     for column in &headline.columns {
         let name = format!("{} {}", column.split, column.of).replace(' ', "_");
-        text.push_str(&format!(",{name},{name}_low,{name}_high"));
+        text.push_str(&format!(",{name},{name}_low,{name}_high,{name}_ties_low,{name}_ties_high"));
     }
     text.push('\n');
     for row in &headline.all_rows {
         text.push_str(&row.name);
-        for (value, interval) in row.values.iter().zip(&row.intervals) {
-            let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
-            let [low, high] = interval.map_or([None, None], |[low, high]| [Some(low), Some(high)]);
-            text.push_str(&format!(",{},{},{}", number(*value), number(low), number(high)));
+        for ((value, interval), ties) in row.values.iter().zip(&row.intervals).zip(&row.tie_bounds) {
+            let ends = |bounds: &Option<[f64; 2]>| [0, 1].map(|end| bounds.map(|bounds| bounds[end]));
+            for value in std::iter::once(*value).chain(ends(interval)).chain(ends(ties)) {
+                text.push(',');
+                text.push_str(&value.map_or_else(String::new, |value| value.to_string()));
+            }
         }
         text.push('\n');
     }
@@ -92,10 +109,17 @@ pub(crate) fn latex(headline: &Headline) -> String {
             Some(value) => format!("{:.1}", 100.0 * value),
             None => "--".to_owned(),
         };
-        let cells: Vec<String> = row.values.iter().map(value).collect();
+        let cell = |(value_of, ties): (&Option<f64>, &Option<[f64; 2]>)| match ties {
+            Some([low, high]) => format!("{}--{}", value(&Some(*low)), value(&Some(*high))),
+            None => value(value_of),
+        };
+        let cells: Vec<String> = row.values.iter().zip(&row.tie_bounds).map(cell).collect();
         text.push_str(&format!("{} & {} \\\\\n", latex_cell(&row.title), cells.join(" & ")));
     }
     text.push_str("\\hline\n\\end{tabular}\n");
+    if headline.rows.iter().any(has_ties) {
+        text.push_str(&format!("% {}\n", latex_cell(TIES)));
+    }
     text
 }
 
@@ -116,7 +140,7 @@ pub(crate) fn latex_cell(text: &str) -> String {
 }
 
 fn values(row: &HeadlineRow) -> Vec<String> {
-    row.values.iter().map(|value| show(&row.name, *value)).collect()
+    (0..row.values.len()).map(|at| row.shown(at)).collect()
 }
 
 /// Text that cannot break out of a table cell or become markup.

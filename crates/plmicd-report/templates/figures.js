@@ -1,5 +1,5 @@
 "use strict";
-// Draws the figures in the colours of the page, again when these change.
+// Draws the figures in the colours of the page, again when these change, and for paper as wide as paper is.
 (function () {
   const ink = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const font = getComputedStyle(document.body).fontFamily;
@@ -18,7 +18,20 @@
     }
     return trace;
   };
+  // Fits the pages of every usual size; the style sheet scales a printed figure to the width of its card.
+  const PAPER = 680;
+  // A drawing that knows its size can be scaled.
+  const scalable = (place) => {
+    const drawings = Array.from(place.querySelectorAll(".main-svg"));
+    for (const drawing of drawings) {
+      drawing.setAttribute("viewBox", `0 0 ${drawing.getAttribute("width")} ${drawing.getAttribute("height")}`);
+    }
+    if (drawings.length > 0) {
+      place.style.setProperty("--shape", `${drawings[0].getAttribute("width")} / ${drawings[0].getAttribute("height")}`);
+    }
+  };
   const draw = () => {
+    const paper = document.documentElement.classList.contains("paper");
     const axis = {
       gridcolor: ink("--faint"), zerolinecolor: ink("--rule"), linecolor: ink("--rule"), automargin: true,
       tickfont: { color: ink("--soft") }, title: { font: { color: ink("--soft"), size: 12 }, standoff: 8 },
@@ -35,10 +48,27 @@
         const own = spec.layout[name] || {};
         layout[name] = Object.assign({}, axis, own, { title: Object.assign({}, axis.title, own.title) });
       }
+      if (paper) {
+        layout.width = PAPER;
+      }
       Plotly.react(place, spec.data.map(coloured), layout, { responsive: true, displaylogo: false, displayModeBar: false });
+      if (paper) {
+        scalable(place);
+      }
     }
   };
   draw();
+  // Paper is white, whatever the reader's screen is.
+  for (const [event, paper] of [["beforeprint", true], ["afterprint", false]]) {
+    window.addEventListener(event, () => {
+      document.documentElement.classList.toggle("paper", paper);
+      draw();
+      // A drawing keeps its last width unless it is asked to look how much room there is.
+      if (!paper) {
+        figures.forEach(({ place }) => Plotly.relayout(place, { autosize: true }));
+      }
+    });
+  }
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
   document.documentElement.dataset.figures = String(figures.length);
 })();

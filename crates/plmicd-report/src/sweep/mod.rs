@@ -33,7 +33,7 @@ impl Stage for SweepReport {
     type Config = SweepReportConfig;
 
     const NAME: &'static str = "sweep-report";
-    const VERSION: u32 = 5;
+    const VERSION: u32 = 6;
     const OUTPUT: &'static str = kind::REPORT;
     const SCHEMA: u32 = 1;
     const SUMMARY: &'static str = "write the report of a sweep: variants side by side, over seeds";

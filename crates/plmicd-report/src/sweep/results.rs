@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use plmicd_data::{DataError, DecisionRule, Evaluation, LabelSpace, NoteOutcomes, Split, TokenStats};
-use plmicd_metrics::{NoteTable, compare_replicates};
+use plmicd_metrics::{NoteTable, compare_replicates, mean_and_deviation};
 use plmicd_pipeline::{BadInput, Input, StageContext, StageError};
 
 use super::config::{SweepReportConfig, variant_and_seed};
@@ -44,7 +44,33 @@ pub(crate) struct Variant {
 impl Variant {
     /// Values of a metric over the seeds that have it: where a model predicts nothing, some are undefined.
     pub fn values(&self, metric: &str) -> Vec<f64> {
-        self.cells.iter().filter_map(|cell| cell.metrics.get(metric).copied()).collect()
+        self.by_seed(metric).into_iter().map(|(_, value)| value).collect()
+    }
+
+    /// The same with their seeds, ascending.
+    fn by_seed(&self, metric: &str) -> Vec<(Option<u64>, f64)> {
+        let value = |cell: &Cell| Some((cell.seed, *cell.metrics.get(metric)?));
+        self.cells.iter().filter_map(value).collect()
+    }
+
+    /// Standard error of the difference between the means of a metric of two variants over seeds: of the mean of the
+    /// differences by seed where both have the same seeds, else of means of independent runs. `None` where either has one
+    /// seed only.
+    pub fn difference_error(&self, other: &Self, metric: &str) -> Option<f64> {
+        let (ours, theirs) = (self.by_seed(metric), other.by_seed(metric));
+        let variance_of_mean = |values: &[f64]| {
+            let (_, deviation) = mean_and_deviation(values).filter(|_| values.len() > 1)?;
+            Some(deviation.powi(2) / values.len() as f64)
+        };
+        let values = |pairs: &[(Option<u64>, f64)]| pairs.iter().map(|(_, value)| *value).collect::<Vec<_>>();
+        let same = ours.iter().map(|(seed, _)| seed).eq(theirs.iter().map(|(seed, _)| seed));
+        let (ours, theirs) = (values(&ours), values(&theirs));
+        let variance = if same {
+            variance_of_mean(&ours.iter().zip(&theirs).map(|(a, b)| a - b).collect::<Vec<_>>())?
+        } else {
+            variance_of_mean(&ours)? + variance_of_mean(&theirs)?
+        };
+        Some(variance.sqrt())
     }
 }
 
@@ -100,11 +126,6 @@ impl Results {
         let mut results = Self { variants, baseline };
         results.compare(config, context)?;
         Ok(results)
-    }
-
-    /// Whether any variant has more than one seed.
-    pub fn replicated(&self) -> bool {
-        self.variants.iter().any(|variant| variant.cells.len() > 1)
     }
 
     fn compare(&mut self, config: &SweepReportConfig, context: &StageContext<'_>) -> Result<(), StageError> {
@@ -206,4 +227,47 @@ fn reading(error: DataError) -> StageError {
 /// The split for headings.
 pub(crate) fn split_word(split: Split) -> String {
     crate::headline::split_title(split).to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variant(values: &[(u64, f64)]) -> Variant {
+        let cell = |(seed, value): &(u64, f64)| Cell {
+            name: String::new(),
+            metrics: BTreeMap::from([("micro_f1".to_owned(), *value)]),
+            threshold: None,
+            seed: Some(*seed),
+            labels: None,
+            outcomes: None,
+        };
+        Variant {
+            name: String::new(),
+            title: String::new(),
+            published: BTreeMap::new(),
+            cells: values.iter().map(cell).collect(),
+            p_values: BTreeMap::new(),
+            not_compared: None,
+            fragmentation: None,
+        }
+    }
+
+    #[test]
+    fn differences_are_paired_where_seeds_pair() {
+        let error = |a: &[(u64, f64)], b: &[(u64, f64)]| variant(a).difference_error(&variant(b), "micro_f1");
+        let close = |found: Option<f64>, expected: f64| {
+            assert!(
+                found.is_some_and(|found| (found - expected).abs() < 1e-12),
+                "{found:?}, expected {expected}"
+            );
+        };
+        // Differences of 0.1 and 0.3: deviation 0.2 / sqrt 2, over two seeds.
+        close(error(&[(1, 0.5), (2, 0.8)], &[(1, 0.4), (2, 0.5)]), 0.1);
+        close(error(&[(1, 0.5), (2, 0.8)], &[(1, 0.3), (2, 0.6)]), 0.0);
+        // Other seeds: variances 0.045 / 2 and 0.005 / 2.
+        close(error(&[(1, 0.5), (2, 0.8)], &[(3, 0.4), (4, 0.5)]), 0.025f64.sqrt());
+        assert_eq!(error(&[(1, 0.5)], &[(1, 0.4)]), None);
+        assert_eq!(error(&[(1, 0.5)], &[(1, 0.4), (2, 0.5)]), None);
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use plmicd_data::Split;
-use plmicd_metrics::mean_and_deviation;
+use plmicd_metrics::{holm, mean_and_deviation};
 use plmicd_pipeline::StageError;
 use serde::Serialize;
 
@@ -53,7 +53,7 @@ pub(crate) struct SummaryRow {
 }
 
 /// One metric of one variant.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct SummaryValue {
     pub mean: f64,
     /// Standard deviation of the sample over seeds; `None` for one seed.
@@ -62,6 +62,10 @@ pub(crate) struct SummaryValue {
     pub seeds: usize,
     /// Of a difference from the baseline as large by chance; `None` where that was not tested.
     pub p: Option<f64>,
+    /// The same adjusted (Holm 1979) for being one of as many as there are variants, of this metric.
+    pub p_adjusted: Option<f64>,
+    /// Standard error over seeds of the difference from the baseline; `None` for one seed.
+    pub difference_error: Option<f64>,
 }
 
 impl Summary {
@@ -81,12 +85,19 @@ impl Summary {
                 known.join(", ")
             )));
         }
+        let baseline = results.baseline.map(|at| &results.variants[at]);
         let value = |variant: &Variant, metric: &str| {
             let values = variant.values(metric);
             let (mean, deviation) = mean_and_deviation(&values)?;
-            let deviation = (values.len() > 1).then_some(deviation);
-            let p = variant.p_values.get(metric).copied();
-            Some(SummaryValue { mean, deviation, seeds: values.len(), p })
+            let others = baseline.filter(|baseline| baseline.name != variant.name);
+            Some(SummaryValue {
+                mean,
+                deviation: (values.len() > 1).then_some(deviation),
+                seeds: values.len(),
+                p: variant.p_values.get(metric).copied(),
+                p_adjusted: None,
+                difference_error: others.and_then(|baseline| variant.difference_error(baseline, metric)),
+            })
         };
         let row = |variant: &Variant| SummaryRow {
             variant: variant.name.clone(),
@@ -100,15 +111,50 @@ impl Summary {
             title: row.title.clone(),
             published: shares(config, &row.published),
         };
+        let mut variants: Vec<SummaryRow> = results.variants.iter().map(row).collect();
+        adjust(&mut variants, config.metrics.len());
         Ok(Self {
-            schema: 2,
+            schema: 3,
             title: config.title.clone(),
             split: config.split,
             metrics: config.metrics.clone(),
             baseline: results.baseline.map(|at| results.variants[at].name.clone()),
-            variants: results.variants.iter().map(row).collect(),
+            variants,
             others: config.others.iter().map(other).collect(),
         })
+    }
+
+    /// Whether any variant has more than one seed.
+    pub fn replicated(&self) -> bool {
+        self.variants.iter().any(|row| row.seeds > 1)
+    }
+
+    /// Differences from the baseline that were tested, of the metric with the most of them.
+    pub fn comparisons(&self) -> usize {
+        let tested = |at: usize| {
+            let p_values = self.variants.iter().filter_map(|row| row.values[at]?.p);
+            p_values.count()
+        };
+        (0..self.metrics.len()).map(tested).max().unwrap_or(0)
+    }
+
+    /// What ± and stars mean, as far as there can be any.
+    pub fn legend(&self) -> String {
+        let mut text = format!("Percentages on {}", self.split);
+        if self.replicated() {
+            text.push_str(", mean ± standard deviation over seeds");
+        }
+        text.push('.');
+        if self.comparisons() > 0
+            && let Some(base) = self.variants.iter().find(|row| Some(&row.variant) == self.baseline.as_ref())
+        {
+            let title = &base.title;
+            text.push_str(&format!(
+                " * differs from “{title}” with p < 0.05, ** with p < 0.01, adjusted (Holm) for {} comparisons of each metric.",
+                self.comparisons()
+            ));
+        }
+        text
     }
 
     fn fragmented(&self) -> bool {
@@ -189,7 +235,7 @@ impl Summary {
 
     pub fn markdown(&self) -> String {
         let titles: Vec<String> = self.columns().iter().map(|title| markdown_cell(title)).collect();
-        let mut text = format!("# {}\n\nPercentages on {}.\n\n", markdown_cell(&self.title), self.split);
+        let mut text = format!("# {}\n\n{}\n\n", markdown_cell(&self.title), markdown_cell(&self.legend()));
         text.push_str(&format!(
             "| Variant | {} |\n|---|{}\n",
             titles.join(" | "),
@@ -208,22 +254,25 @@ impl Summary {
         for (title, cells) in self.lines() {
             lines.push(std::iter::once(title).chain(cells).collect());
         }
-        aligned(&lines)
+        format!("{}{}\n", aligned(&lines), self.legend())
     }
 
     /// A line for each variant and metric, shares in full precision.
     pub fn csv(&self) -> String {
-        let mut text = "variant,metric,seeds,mean,deviation,p,published\n".to_owned();
+        let mut text =
+            "variant,metric,seeds,mean,deviation,p,p_adjusted,difference_error,published\n".to_owned();
         let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
         for row in &self.variants {
             for ((metric, value), published) in self.metrics.iter().zip(&row.values).zip(&row.published) {
                 text.push_str(&format!(
-                    "{},{metric},{},{},{},{},{}\n",
+                    "{},{metric},{},{},{},{},{},{},{}\n",
                     row.variant,
                     value.map_or(0, |value| value.seeds),
                     number(value.map(|value| value.mean)),
                     number(value.and_then(|value| value.deviation)),
                     number(value.and_then(|value| value.p)),
+                    number(value.and_then(|value| value.p_adjusted)),
+                    number(value.and_then(|value| value.difference_error)),
                     number(*published),
                 ));
             }
@@ -233,16 +282,32 @@ impl Summary {
 
     pub fn latex(&self) -> String {
         let columns: Vec<String> = self.columns().iter().map(|title| latex_cell(title)).collect();
-        let mut text = format!("% {}, percentages on {}\n", latex_cell(&self.title), self.split);
+        let mut text =
+            format!("% {}\n% {}\n", latex_cell(&self.title), latex_marks(&latex_cell(&self.legend())));
         text.push_str(&format!("\\begin{{tabular}}{{l{}}}\n\\hline\n", "r".repeat(columns.len())));
         text.push_str(&format!("Variant & {} \\\\\n\\hline\n", columns.join(" & ")));
         for (title, cells) in self.lines() {
-            let latex = |cell: &String| cell.replace('±', "$\\pm$").replace('–', "--").replace('*', "$^*$");
-            let cells: Vec<String> = cells.iter().map(latex).collect();
+            let cells: Vec<String> = cells.iter().map(|cell| latex_marks(cell)).collect();
             text.push_str(&format!("{} & {} \\\\\n", latex_cell(&title), cells.join(" & ")));
         }
         text.push_str("\\hline\n\\end{tabular}\n");
         text
+    }
+}
+
+/// The signs of a table as LaTeX sets them.
+fn latex_marks(text: &str) -> String {
+    let text = text.replace('±', "$\\pm$").replace('–', "--").replace('*', "$^*$");
+    text.replace('<', "$<$").replace('“', "``").replace('”', "''")
+}
+
+/// Adjusts the p values of each metric for being several.
+fn adjust(variants: &mut [SummaryRow], metrics: usize) {
+    for at in 0..metrics {
+        let p_values: Vec<f64> = variants.iter().filter_map(|row| row.values[at]?.p).collect();
+        let tested =
+            variants.iter_mut().filter_map(|row| row.values[at].as_mut().filter(|value| value.p.is_some()));
+        tested.zip(holm(&p_values)).for_each(|(value, adjusted)| value.p_adjusted = Some(adjusted));
     }
 }
 
@@ -256,14 +321,14 @@ fn unit(metric: &str) -> f64 {
     if is_count(metric) { 1.0 } else { 100.0 }
 }
 
-/// `59.8 ± 0.2 *`: percent; one star for p < 0.05, two for p < 0.01.
+/// `59.8 ± 0.2 *`: percent; one star for an adjusted p < 0.05, two for p < 0.01.
 fn shown(metric: &str, value: Option<SummaryValue>) -> String {
     let Some(value) = value else { return "–".to_owned() };
     let mut text = format!("{:.1}", unit(metric) * value.mean);
     if let Some(deviation) = value.deviation {
         text.push_str(&format!(" ± {:.1}", unit(metric) * deviation));
     }
-    match value.p {
+    match value.p_adjusted {
         Some(p) if p < 0.01 => text.push_str(" **"),
         Some(p) if p < 0.05 => text.push_str(" *"),
         _ => {}
@@ -277,7 +342,7 @@ mod tests {
 
     #[test]
     fn published_figures_stand_below_ours() {
-        let value = |mean| Some(SummaryValue { mean, deviation: None, seeds: 1, p: None });
+        let value = |mean| Some(SummaryValue { mean, seeds: 1, ..SummaryValue::default() });
         let row = |title: &str, fragmentation, published| SummaryRow {
             variant: title.to_lowercase(),
             title: title.to_owned(),
@@ -313,7 +378,10 @@ mod tests {
 
     #[test]
     fn values_show_spread_and_significance() {
-        let value = |deviation, p| Some(SummaryValue { mean: 0.598, deviation, seeds: 3, p });
+        let value = |deviation, p_adjusted| {
+            let p = Some(0.001);
+            Some(SummaryValue { mean: 0.598, deviation, seeds: 3, p, p_adjusted, ..SummaryValue::default() })
+        };
         let shown = |value| shown("micro_f1", value);
         assert_eq!(shown(value(None, None)), "59.8");
         assert_eq!(shown(value(Some(0.0021), Some(0.03))), "59.8 ± 0.2 *");
@@ -323,7 +391,50 @@ mod tests {
 
     #[test]
     fn numbers_of_codes_are_no_percentages() {
-        let value = Some(SummaryValue { mean: 18.0, deviation: Some(0.5), seeds: 2, p: None });
+        let value =
+            Some(SummaryValue { mean: 18.0, deviation: Some(0.5), seeds: 2, ..SummaryValue::default() });
         assert_eq!(shown("macro_auc_labels", value), "18.0 ± 0.5");
+    }
+
+    #[test]
+    fn stars_are_of_adjusted_p_values_and_every_table_says_so() {
+        let row = |variant: &str, p: Option<f64>| SummaryRow {
+            variant: variant.to_owned(),
+            title: variant.to_uppercase(),
+            seeds: 2,
+            values: vec![Some(SummaryValue { mean: 0.5, seeds: 2, p, ..SummaryValue::default() })],
+            published: vec![None],
+            fragmentation: None,
+        };
+        let mut variants =
+            vec![row("base", None), row("a", Some(0.03)), row("b", Some(0.04)), row("c", Some(0.001))];
+        adjust(&mut variants, 1);
+        let summary = Summary {
+            schema: 3,
+            title: "Sweep".to_owned(),
+            split: Split::Test,
+            metrics: vec!["micro_f1".to_owned()],
+            baseline: Some("base".to_owned()),
+            variants,
+            others: Vec::new(),
+        };
+        // Alone, a and b would have a star each.
+        let cells: Vec<String> = summary.table().rows.into_iter().flat_map(|row| row.cells).collect();
+        assert_eq!(cells, ["50.0", "50.0", "50.0", "50.0 **"]);
+        assert!(summary.csv().contains("\na,micro_f1,2,0.5,,0.03,0.06,,\n"), "{}", summary.csv());
+        let legend = "mean ± standard deviation over seeds. * differs from “BASE” with p < 0.05, ** with p < 0.01, \
+            adjusted (Holm) for 3 comparisons of each metric.";
+        assert!(summary.plain().contains(legend), "{}", summary.plain());
+        assert!(
+            summary.markdown().contains("\\* differs from “BASE” with p &lt; 0.05"),
+            "{}",
+            summary.markdown()
+        );
+        assert!(
+            summary.latex().contains("% Percentages on test, mean $\\pm$ standard"),
+            "{}",
+            summary.latex()
+        );
+        assert!(summary.latex().contains("adjusted (Holm) for 3"), "{}", summary.latex());
     }
 }

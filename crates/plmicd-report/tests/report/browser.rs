@@ -28,6 +28,17 @@ const PROBE: &str = r#"
   told.anchors = Array.from(document.querySelectorAll("a[href^='#']")).filter((link) => !document.querySelector(link.hash)).length;
   told.drawn = document.querySelectorAll(".plot .main-svg").length > 0 ? document.querySelectorAll(".js-plotly-plot").length : 0;
   told.dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  // On paper every drawing is as wide as a page is, can be scaled, and is drawn in the colours of a light screen.
+  const widths = () => Array.from(document.querySelectorAll(".plot > .plot-container .main-svg:first-child"))
+    .map((drawing) => Number(drawing.getAttribute("width")));
+  const ink = () => getComputedStyle(root).getPropertyValue("--ink").trim();
+  const before = widths().join();
+  window.dispatchEvent(new Event("beforeprint"));
+  told.paper = widths().filter((width) => width <= 680).length;
+  told.scalable = document.querySelectorAll(".plot .main-svg:first-child[viewBox]").length;
+  told.ink = ink();
+  window.dispatchEvent(new Event("afterprint"));
+  told.restored = widths().join() === before;
   window.scrollTo(0, 0);
   document.activeElement.blur();
   if (window.parent !== window) window.parent.postMessage(Object.assign({ width: innerWidth }, told), "*");
@@ -132,6 +143,10 @@ fn the_page_works_on_desktops_and_phones_in_light_and_dark() {
         assert_eq!(shown.told("traps"), "0", "{name}: the order of the keyboard is not that of the page");
         assert_eq!(shown.told("hidden"), "0", "{name}: a wide part cannot be scrolled with the keyboard");
         assert_eq!(shown.told("anchors"), "0", "{name}: a link leads nowhere");
+        assert_eq!(shown.told("paper"), FIGURES.to_string(), "{name}: a figure is wider than paper");
+        assert_eq!(shown.told("scalable"), FIGURES.to_string(), "{name}: a printed figure cannot be scaled");
+        assert_eq!(shown.told("ink"), "#171a21", "{name}: paper is white");
+        assert_eq!(shown.told("restored"), "true", "{name}: figures keep the width of paper");
         assert!(shown.told("focusable").parse::<usize>().unwrap() > 20, "{name}");
         let (width, bytes) = picture(&shown.picture);
         assert_eq!(width, size.0, "{name}");
