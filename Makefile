@@ -80,9 +80,11 @@ verify: build ## Read every artifact again and compare its digest.
 
 ## Developing
 
-.PHONY: test lint format bench-evaluate bench-predict bench-preprocess bench-tokenize bench-train
+.PHONY: test test-gpu lint format bench-evaluate bench-predict bench-preprocess bench-tokenize bench-train
 test: setup ## Run all tests that need no GPU.
 	@$(CARGO) test --workspace --locked --no-fail-fast --features plmicd/remote$(TOGETHER)
+test-gpu: setup ## Compare a GPU with the CPU: every model's loss, gradients and scores.
+	@$(CARGO) test --locked --release --package plmicd-nn --test gpu -- --nocapture
 lint: setup ## Check formatting and lints.
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --workspace --all-targets --locked --features plmicd/remote$(TOGETHER) -- -D warnings

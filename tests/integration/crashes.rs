@@ -270,6 +270,11 @@ fn runs_that_did_not_end_well_push_no_good_one_out() {
 fn a_store_in_a_strange_folder_is_refused() {
     let world = World::new();
     world.write("holiday/photo.jpg", "not a store");
-    world.fails(1, &["artifact", "ls", "--store", "holiday"]).says(&["holiday", "error:"]);
+    world.fails(1, &["artifact", "gc", "--store", "holiday"]).says(&["holiday", "is not an artifact store"]);
+    // What only looks says so too, and makes none where there is none.
+    for root in ["holiday", "absent"] {
+        world.fails(2, &["artifact", "ls", "--store", root]).says(&["there is no artifact store", root]);
+    }
+    assert!(!world.path("absent").exists());
     assert_eq!(std::fs::read_dir(world.path("holiday")).expect("there").count(), 1, "nothing was added");
 }

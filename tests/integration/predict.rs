@@ -294,6 +294,35 @@ fn killed_and_started_again_it_writes_the_same_file() {
 }
 
 #[test]
+fn a_row_may_be_mended_and_what_is_coded_may_not_change() {
+    let world = trained();
+    let table = |first: usize, id_of_last: &str| {
+        let rows = (0..599).map(|number| {
+            let (id, text) = row(if number == 0 { first } else { number });
+            format!("{id},{text}\n")
+        });
+        format!("id,text\n{}{id_of_last},{}\n", rows.collect::<String>(), row(600).1)
+    };
+    world.write("many.csv", &table(0, ""));
+    let arguments = |out| ["predict", "--model", MODEL, "many.csv", "--top-k", "3", "--out", out];
+    world.fails(3, &arguments("parts.csv")).says(&["many.csv:", "expected the note's id"]);
+    // Another note where one is coded already.
+    world.write("many.csv", &table(700, "last"));
+    world.fails(3, &arguments("parts.csv")).says(&["the first 512 notes are no longer those", "--restart"]);
+    world.write("many.csv", &table(0, "last"));
+    world.ok(&arguments("parts.csv")).says(&["going on after 512 notes"]);
+    world.ok(&arguments("whole.csv"));
+    let read = |name| std::fs::read_to_string(world.path(name)).expect("read");
+    assert!(read("parts.csv") == read("whole.csv"), "the files differ");
+    // What is wrong with a later table shows before the first is coded.
+    world.write("other.csv", "id,note\n1,fever\n");
+    let several = ["predict", "--model", MODEL, "many.csv", "other.csv", "--out", "none.csv"];
+    world.fails(3, &several).says(&["other.csv:1", "column text"]);
+    assert!(!world.path("none.csv.partial").exists());
+    world.fails(2, &["predict", "--model", MODEL, "many.csv", "--top-k", "0"]);
+}
+
+#[test]
 fn notes_of_one_id_are_told_apart_or_counted() {
     let world = trained();
     let (_, text) = row(1);

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use plmicd_metrics::{Ranking, Scope, Scored, Truth};
 use plmicd_nn::{INFERENCE_TOKENS, IcdModel, LabelTargets, SpecialTokens};
+use plmicd_torch::InFlight;
 use plmicd_train::{Cause, EvaluationSigns, Observer, TrainError};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::notes::NoteSet;
 use crate::pairs::PairPool;
@@ -25,22 +26,49 @@ pub(crate) fn evaluate(
     let mut sums = Sums::new(model.num_labels());
     let mut done = 0;
     model.hold_weights();
-    let scored = plan.into_iter().try_for_each(|batch| {
-        if observer.interrupted() {
-            return Err(TrainError::Interrupted);
-        }
-        sums.add(model, notes, &batch, specials)
-            .map_err(|source| TrainError::task("scoring dev notes", source))?;
+    let failed = |source: Cause| TrainError::task("scoring dev notes", source);
+    let mut flight = InFlight::new(model.device());
+    let mut take = |(batch, figures): (Vec<usize>, Tensor)| -> Result<(), TrainError> {
+        sums.add(notes, &batch, &figures).map_err(failed)?;
         done += batch.len() as u64;
         observer.evaluating(done, notes.len() as u64);
         Ok(())
-    });
+    };
+    let score = || {
+        for batch in plan {
+            if observer.interrupted() {
+                return Err(TrainError::Interrupted);
+            }
+            let figures = queue(model, notes, &batch, specials).map_err(failed)?;
+            flight.next(batch, &figures).map_err(|error| failed(error.into()))?.map_or(Ok(()), &mut take)?;
+        }
+        flight.last().map_err(|error| failed(error.into()))?.map_or(Ok(()), &mut take)
+    };
+    let scored = score();
     model.release_weights();
     scored?;
     let signs = sums.signs(notes);
     let figures =
         sums.finish(notes.len()).map_err(|source| TrainError::task("evaluating dev scores", source))?;
     Ok((figures, signs))
+}
+
+/// The scores of a batch, note by note, and behind them its loss, in double precision: beside the model, and nothing has
+/// waited for them yet on a GPU.
+fn queue(
+    model: &IcdModel,
+    notes: &NoteSet,
+    batch: &[usize],
+    specials: &SpecialTokens,
+) -> Result<Tensor, Cause> {
+    let tokens: Vec<&[i32]> = batch.iter().map(|&note| notes.tokens[note].as_slice()).collect();
+    let rows: Vec<&[i32]> = batch.iter().map(|&note| notes.labels[note].as_slice()).collect();
+    let targets = LabelTargets::from_indices(&rows, model.num_labels(), model.device())?;
+    tch::no_grad(|| {
+        let logits = model.logits(&model.batch(&tokens, specials)?)?;
+        let loss = model.loss(&logits, &targets).view([1]);
+        Ok(Tensor::cat(&[logits.sigmoid().flatten(0, 1).to_kind(Kind::Double), loss], 0))
+    })
 }
 
 /// Sums over notes, and the pairs.
@@ -78,23 +106,13 @@ impl Sums {
         }
     }
 
-    fn add(
-        &mut self,
-        model: &IcdModel,
-        notes: &NoteSet,
-        batch: &[usize],
-        specials: &SpecialTokens,
-    ) -> Result<(), Cause> {
-        let labels = model.num_labels();
-        let tokens: Vec<&[i32]> = batch.iter().map(|&note| notes.tokens[note].as_slice()).collect();
+    /// Adds what [`queue`] gave for a batch.
+    fn add(&mut self, notes: &NoteSet, batch: &[usize], figures: &Tensor) -> Result<(), Cause> {
+        let labels = self.ranges.len();
         let rows: Vec<&[i32]> = batch.iter().map(|&note| notes.labels[note].as_slice()).collect();
-        let targets = LabelTargets::from_indices(&rows, labels, model.device())?;
-        let (scores, loss) = tch::no_grad(|| -> Result<(Tensor, f64), Cause> {
-            let logits = model.logits(&model.batch(&tokens, specials)?)?;
-            let loss = model.loss(&logits, &targets)?;
-            Ok((logits.sigmoid(), loss))
-        })?;
-        let scores = Vec::<f32>::try_from(scores.flatten(0, 1))?;
+        let mut figures = Vec::<f64>::try_from(figures)?;
+        let loss = figures.pop().unwrap_or(f64::NAN);
+        let scores: Vec<f32> = figures.into_iter().map(|score| score as f32).collect();
         let truth = Truth::new(labels, &rows)?;
         let ranking = Ranking::new(&Scored::new(&scores, &truth)?, &Scope::everything(&truth));
         let size = batch.len() as f64;

@@ -4,7 +4,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use plmicd_data::{
-    ExtendedVocabulary, LabelSpace, SpecialTokens, Split, TrainingHistory, copy_tokenizer, kind,
+    ExtendedVocabulary, LabelSpace, SpecialTokens, Split, TrainingHistory, check_same_tokens, copy_tokenizer,
+    kind,
 };
 use plmicd_nn::{Batching, EncoderConfig, NoteLayout};
 use plmicd_pipeline::{BadInput, ConfigIssue, InputSpec, Preset, Stage, StageContext, StageError};
@@ -60,7 +61,7 @@ impl Stage for Finetune {
     fn run(config: &Self::Config, context: &StageContext<'_>) -> Result<(), StageError> {
         let shards = context.input("shards")?;
         let encoder = context.optional_input("encoder");
-        let process = context.ranks().map_or(0, |ranks| ranks.local_rank);
+        let process = context.ranks().map_or(0, |ranks| ranks.gpu);
         let device = plmicd_torch::resolve_device_of(&context.runtime().device, process)
             .map_err(|error| StageError::because("choosing the device", error))?;
         plmicd_torch::set_intra_op_threads(context.runtime().thread_count());
@@ -82,6 +83,9 @@ impl Stage for Finetune {
         let (reader, batching) = match config.architecture.word_level() {
             None => {
                 let shape = start::encoder_config(config, encoder, &tokens, extended, context)?;
+                if let Some(encoder) = encoder {
+                    check_same_tokens(&encoder.dir, &shards.dir).map_err(read)?;
+                }
                 let layout = note_layout(config, &shape, &specials, context)?;
                 (Reader::Encoder(Box::new(shape)), Batching::Segments(layout))
             }

@@ -177,10 +177,9 @@ pub(crate) fn model(
             config.frozen_layers, shape.num_hidden_layers
         ));
     }
-    if let Some(warning) = config.precision.warning(device) {
-        context.warn(warning.to_owned());
-    }
-    context.note(format!("matrix products in {}", config.precision.resolved(device).as_str()));
+    let (note, warnings) = config.precision.explain(&context.runtime().device, device);
+    warnings.into_iter().for_each(|warning| context.warn(warning));
+    context.note(note);
     // Only now: label vectors start from fp32 states.
     model.set_precision(config.precision);
     memory::bound(&mut model, context);

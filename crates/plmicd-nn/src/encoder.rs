@@ -1,7 +1,7 @@
 mod fused;
 
 use plmicd_torch::Dropout;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::config::{EncoderConfig, HiddenAct, MaskConstant, ModelType};
 use crate::layers::{LayerNorm, Linear};
@@ -145,6 +145,11 @@ impl Embeddings {
             norm: LayerNorm::new(store, &format!("{path}.LayerNorm"), size, config.layer_norm_eps),
             dropout: config.hidden_dropout_prob,
         }
+    }
+
+    /// Where they lie.
+    pub fn device(&self) -> Device {
+        self.word.device()
     }
 
     pub fn forward(&self, ids: &Tensor, dropout: &Dropout) -> Tensor {

@@ -4,7 +4,6 @@ use camino::Utf8Path;
 use tch::{Device, Tensor};
 
 use crate::model_folder::CONFIG;
-use crate::scoring::inference_batches;
 use crate::word_model::is_word_model;
 use crate::{
     LabelTargets, NamedParameter, NnError, NoteLayout, PlmIcd, Precision, SegmentBatch, SpecialTokens,
@@ -76,7 +75,7 @@ impl Batching {
     pub fn inference_batches(&self, lengths: &[usize], max_tokens: usize) -> Vec<Vec<usize>> {
         match self {
             Batching::Segments(layout) => layout.inference_batches(lengths, max_tokens),
-            Batching::Words(layout) => inference_batches(lengths, 1, max_tokens, layout.padding),
+            Batching::Words(layout) => layout.inference_batches(lengths, max_tokens),
         }
     }
 }
@@ -131,11 +130,8 @@ impl IcdModel {
         }
     }
 
-    /// The loss of logits [B,Y], reduced as in training, as a number.
-    ///
-    /// # Errors
-    /// libtorch refused.
-    pub fn loss(&self, logits: &Tensor, truth: &LabelTargets) -> Result<f64, NnError> {
+    /// The loss of logits [B,Y], reduced as in training: a scalar in double precision.
+    pub fn loss(&self, logits: &Tensor, truth: &LabelTargets) -> Tensor {
         match self {
             IcdModel::PlmIcd(model) => model.loss(logits, truth),
             IcdModel::Word(model) => model.loss(logits, truth),
@@ -169,7 +165,6 @@ impl IcdModel {
 
     /// Chooses the number format of the matrix products, in training and scoring alike.
     pub fn set_precision(&mut self, precision: Precision) {
-        let precision = precision.resolved(self.device());
         match self {
             IcdModel::PlmIcd(model) => model.set_precision(precision),
             IcdModel::Word(model) => model.set_precision(precision),

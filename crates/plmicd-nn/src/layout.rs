@@ -3,6 +3,7 @@
 use tch::Device;
 
 use crate::config::{EncoderConfig, ModelConfig, ModelType, Padding, Pooling};
+use crate::scoring::side_by_side_batches;
 use crate::segment::{SegmentBatch, SpecialTokens, with_special_tokens};
 use crate::{NnError, inference_batches};
 
@@ -130,22 +131,7 @@ impl NoteLayout {
         if self.pooling != Pooling::Whole {
             return inference_batches(lengths, self.segment_length, max_tokens, self.padding);
         }
-        // Every note is padded to the longest of its batch, which comes first.
-        let mut order: Vec<usize> = (0..lengths.len()).collect();
-        order.sort_by_key(|&note| std::cmp::Reverse(lengths[note]));
-        let mut batches: Vec<Vec<usize>> = Vec::new();
-        for note in order {
-            match batches.last_mut() {
-                Some(batch)
-                    if self.padding == Padding::Mask
-                        && (batch.len() + 1) * lengths[batch[0]].max(1) <= max_tokens =>
-                {
-                    batch.push(note);
-                }
-                _ => batches.push(vec![note]),
-            }
-        }
-        batches
+        side_by_side_batches(lengths, max_tokens, self.padding)
     }
 }
 

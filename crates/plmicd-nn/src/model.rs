@@ -9,7 +9,7 @@ use crate::loss::LabelTargets;
 use crate::note_encoder::NoteEncoder;
 use crate::parameters::{NamedParameter, ParameterStore};
 use crate::segment::{SegmentBatch, SpecialTokens};
-use crate::train_pass::{self, Group, Pacing, Part, Passes, PhaseTimes};
+use crate::train_pass::{self, Group, Pacing, Part, Passes, PhaseTimes, Sizes};
 use crate::{AttentionPath, NnError, Precision};
 
 /// PLM-ICD (Huang et al. 2022) and its variants: an encoder over a note or its segments, and what [`Pooling`] and
@@ -116,7 +116,8 @@ impl PlmIcd {
         tch::no_grad(|| {
             // Part by part, so that what lies between layers stays small: large tensors are mapped anew each time.
             let (segments, length) = batch.ids.size2().expect("ids [N,C]");
-            let states = train_pass::parts(segments, length, self.device).into_iter().map(|part| {
+            let sizes = Sizes::of_scoring(self.device);
+            let states = train_pass::parts(segments, length, sizes).into_iter().map(|part| {
                 let of = |tensor: &Tensor| tensor.narrow(0, part.first, part.count);
                 self.encoder.forward(&of(&batch.ids), &of(&batch.mask), &Dropout::off())
             });
@@ -160,10 +161,9 @@ impl PlmIcd {
         Ok(loss?.to_kind(Kind::Double) * self.loss_factor())
     }
 
-    /// The loss [B,Y] of each logit, reduced as in training, as a number.
-    pub fn loss(&self, logits: &Tensor, truth: &LabelTargets) -> Result<f64, NnError> {
-        let mean = self.config.loss.elementwise(logits, truth.tensor()).mean(tch::Kind::Double);
-        Ok(f64::try_from(mean)? * self.loss_factor())
+    /// The loss of logits [B,Y], reduced as in training: a scalar in double precision.
+    pub fn loss(&self, logits: &Tensor, truth: &LabelTargets) -> Tensor {
+        self.config.loss.elementwise(logits, truth.tensor()).mean(Kind::Double) * self.loss_factor()
     }
 
     /// What the mean over notes and labels is multiplied by.
@@ -273,24 +273,20 @@ impl PlmIcd {
     ) -> Result<Tensor, NnError> {
         let dropouts = seeds.map(Dropout::seeded);
         let length = batch.ids.size()[1];
-        let per_token = train_pass::bytes_per_token(self.encoder.config(), self.encoder.precision());
+        let per_token = self.kept_bytes_of(1) * P as u64;
+        let sizes = Sizes::new(self.device, per_token, self.pacing.kept_bytes);
         let mut total = Tensor::zeros([], (Kind::Float, self.device));
-        for notes in train_pass::groups(batch, self.device) {
+        for notes in train_pass::groups(batch, sizes) {
             let group = Group {
                 share: notes.len() as f64 / batch.num_notes() as f64,
                 first_segment: batch.note_of_segment.partition_point(|&note| note < notes.start) as i64,
                 targets: targets.narrow(0, notes.start as i64, notes.len() as i64),
                 notes: batch.notes(notes),
             };
-            let parts = train_pass::parts(group.notes.num_segments() as i64, length, self.device);
-            let kept = match self.pacing.kept_bytes {
-                None => parts.len(),
-                Some(most) => {
-                    let largest = parts.iter().map(|part| part.count).max().unwrap_or(1);
-                    let of_part = per_token * (largest * length).unsigned_abs() * P as u64;
-                    (most / of_part.max(1)) as usize
-                }
-            };
+            let parts = train_pass::parts(group.notes.num_segments() as i64, length, sizes);
+            let largest = parts.iter().map(|part| part.count).max().unwrap_or(1);
+            let of_part = per_token * (largest * length).unsigned_abs();
+            let kept = train_pass::kept(parts.len(), of_part, self.pacing.kept_bytes);
             let forward = |part: &Part, time: usize| {
                 let dropout = dropouts[time].part(part.place(group.first_segment, length));
                 self.encoder.forward(&part.of(&group.notes.ids), &part.of(&group.notes.mask), &dropout)
@@ -302,14 +298,26 @@ impl PlmIcd {
     }
 
     /// Bounds the bytes that states kept for the backward pass may take; what does not fit is computed twice. No limit
-    /// where absent. Changes neither losses nor gradients.
+    /// where absent. On the CPU it changes neither losses nor gradients; on a GPU, what is dropped.
     pub fn set_kept_bytes(&mut self, most: Option<u64>) {
         self.pacing.kept_bytes = most;
     }
 
     /// Bytes that the states of a note of `tokens` tokens take where all are kept for the backward pass.
     pub fn kept_bytes_of(&self, tokens: usize) -> u64 {
-        train_pass::bytes_per_token(self.encoder.config(), self.encoder.precision()) * tokens as u64
+        let computed = self.encoder.computed(self.config.padding, self.device);
+        let per_token =
+            train_pass::bytes_per_token(self.encoder.config(), self.encoder.precision(), computed);
+        per_token * tokens as u64
+    }
+
+    /// Waits for a GPU after each phase of a training step, so that their times are those of the work itself: to measure,
+    /// as it slows training down. Without effect on the CPU.
+    pub fn wait_after_phases(&mut self, wait: bool) {
+        self.pacing.waits_for = match self.device {
+            Device::Cuda(index) => wait.then_some(index),
+            _ => None,
+        };
     }
 
     /// Where the time of the training steps since the last call went.

@@ -21,6 +21,11 @@ pub(crate) const TORCH_WEIGHTS: &str = "pytorch_model.bin";
 /// The section of `config.json` that is ours.
 pub(crate) const SECTION: &str = "plmicd";
 
+/// Fields of an encoder's `config.json` that tell of the task it was trained for and of the number format its tensors
+/// were in, not of what is written from it: that is fp32, which readers take where nothing is said.
+pub(crate) const OF_THE_SOURCE: [&str; 6] =
+    ["id2label", "label2id", "problem_type", "num_labels", "torch_dtype", "dtype"];
+
 /// Our section of `config.json`.
 #[derive(Serialize, Deserialize)]
 struct Section {
@@ -107,8 +112,7 @@ impl PlmIcd {
     pub(crate) fn config_json(&self, config: &ModelConfig) -> Result<Value, NnError> {
         let encoder = self.encoder().config();
         let mut fields = encoder.to_json();
-        // Of the task the encoder was trained for, not of this model.
-        for stale in ["id2label", "label2id", "problem_type", "num_labels"] {
+        for stale in OF_THE_SOURCE {
             fields.remove(stale);
         }
         let family = match encoder.model_type {

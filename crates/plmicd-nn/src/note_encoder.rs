@@ -1,10 +1,11 @@
 use plmicd_torch::Dropout;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use crate::config::{EncoderConfig, ModelConfig, ModelType, Padding};
 use crate::encoder::Encoder;
 use crate::longformer::Longformer;
 use crate::parameters::ParameterStore;
+use crate::train_pass::Computed;
 use crate::{AttentionPath, Precision};
 
 /// The encoder of a model, of either kind.
@@ -73,6 +74,24 @@ impl NoteEncoder {
     pub(crate) fn release_low(&self) {
         if let NoteEncoder::Transformer(encoder) = self {
             encoder.release_low();
+        }
+    }
+
+    /// How its layers are computed in training, with the segments of a model of this padding: as far as that is known
+    /// before a batch is.
+    pub(crate) fn computed(&self, padding: Padding, device: Device) -> Computed {
+        let drops = self.config().attention_probs_dropout_prob > 0.0;
+        // libtorch's own attention keeps no weights, but drops on a GPU alone.
+        let written = |weights: i64| if device == Device::Cpu && drops { weights } else { 0 };
+        match self {
+            NoteEncoder::Transformer(encoder) if encoder.always_fuses(padding, device) => Computed::Fused,
+            NoteEncoder::Transformer(encoder) => {
+                Computed::Singly { weights: written(encoder.config().max_sequence_length()), copies: 0 }
+            }
+            // A block of queries sees three of keys and the first token; the first token's keys and values are others.
+            NoteEncoder::Longformer(encoder) => {
+                Computed::Singly { weights: written(3 * encoder.window() / 2 + 1), copies: 4 }
+            }
         }
     }
 

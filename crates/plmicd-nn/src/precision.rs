@@ -1,4 +1,4 @@
-use plmicd_torch::{allow_tf32, fast_bf16};
+use plmicd_torch::{allow_tf32, device_warning, fast_bf16};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -30,11 +30,20 @@ impl Precision {
         }
     }
 
-    /// What whoever chose it for `device` should know.
-    pub fn warning(self, device: Device) -> Option<&'static str> {
-        (self == Precision::Bf16 && !fast_bf16(device)).then_some(
-            "this hardware has no bf16 instructions: precision = \"bf16\" is slower than \"fp32\" here",
-        )
+    /// What is computed in and where, for the log; then what whoever chose it, and `device` by the setting `name`, should
+    /// know.
+    pub fn explain(self, name: &str, device: Device) -> (String, Vec<String>) {
+        let place = match device {
+            Device::Cuda(index) => format!("GPU {index}"),
+            _ => "the CPU".to_owned(),
+        };
+        let slow = self == Precision::Bf16 && !fast_bf16(device);
+        let slow = slow.then(|| {
+            "this hardware has no bf16 instructions: precision = \"bf16\" is slower than \"fp32\" here"
+                .to_owned()
+        });
+        let note = format!("matrix products in {} on {place}", self.resolved(device).as_str());
+        (note, device_warning(name, device).into_iter().chain(slow).collect())
     }
 
     /// Its name in settings.
@@ -74,6 +83,13 @@ pub(crate) fn widened(product: Tensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_computed_in_is_told() {
+        let (note, warnings) = Precision::Bf16.explain("cpu", Device::Cpu);
+        assert_eq!(note, "matrix products in bf16 on the CPU");
+        assert_eq!(warnings.is_empty(), plmicd_torch::cpu_capabilities().fast_bf16());
+    }
 
     #[test]
     fn auto_follows_the_hardware() {

@@ -38,6 +38,25 @@ pub fn inference_batches(
     batches
 }
 
+/// The same where the notes of a batch lie side by side, each padded to the longest.
+pub fn side_by_side_batches(lengths: &[usize], max_tokens: usize, padding: Padding) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..lengths.len()).collect();
+    order.sort_by_key(|&note| std::cmp::Reverse(lengths[note]));
+    let mut batches: Vec<Vec<usize>> = Vec::new();
+    for note in order {
+        match batches.last_mut() {
+            // The longest comes first.
+            Some(batch)
+                if padding == Padding::Mask && (batch.len() + 1) * lengths[batch[0]].max(1) <= max_tokens =>
+            {
+                batch.push(note);
+            }
+            _ => batches.push(vec![note]),
+        }
+    }
+    batches
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,4 +1,4 @@
-use plmicd_torch::{Dropout, derive_seed, seed_generator};
+use plmicd_torch::Dropout;
 use tch::{Device, Kind, Tensor};
 
 use crate::EncoderConfig;
@@ -63,16 +63,10 @@ impl SelfAttention {
         let head_size = d / self.heads;
         let split = |linear: &Linear| linear.forward(x).view([n, c, self.heads, head_size]).transpose(1, 2);
         let (query, key, value) = (split(&self.query), split(&self.key), split(&self.value));
-        // libtorch's fused kernels drop with the generator of the process, which is given a seed of its own each time, and
-        // on the CPU not at all: what drops there is written out.
+        // On the CPU libtorch's fused kernels do not drop: what drops there is written out.
         let drops = dropout.is_on() && self.dropout > 0.0;
         let context = if path == AttentionPath::Fused && (!drops || x.device() != Device::Cpu) {
-            let seed = dropout.next_seed().filter(|_| drops);
-            if let Some(seed) = seed {
-                let own = derive_seed(seed, "part", dropout.place().segment.unsigned_abs());
-                seed_generator(x.device(), own).expect("the device of a tensor has a generator");
-            }
-            let p = if seed.is_some() { self.dropout } else { 0.0 };
+            let p = dropout.share_in_operation(self.dropout, x.device());
             let mask = match x.kind() {
                 Kind::BFloat16 => mask.clamp_min(LOWEST_BF16).to_kind(Kind::BFloat16),
                 _ => mask.shallow_clone(),

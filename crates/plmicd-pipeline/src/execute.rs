@@ -96,6 +96,8 @@ struct Running {
     planned: Planned,
     started: Instant,
     artifact: Option<(String, Digest)>,
+    /// Its output was there when it had waited.
+    cached: bool,
     failure: Option<String>,
 }
 
@@ -310,7 +312,10 @@ impl Executor<'_> {
             });
         }
         let (planned, started) = (planned.clone(), Instant::now());
-        self.running.insert(node, Running { child, stdin, planned, started, artifact: None, failure: None });
+        self.running.insert(
+            node,
+            Running { child, stdin, planned, started, artifact: None, cached: false, failure: None },
+        );
         Ok(())
     }
 
@@ -337,7 +342,10 @@ impl Executor<'_> {
         if let Some(running) = self.running.get_mut(node) {
             match &record.event {
                 Event::Failed { message } => running.failure = Some(message.clone()),
-                Event::Finished { kind, artifact, .. } => running.artifact = Some((kind.clone(), *artifact)),
+                Event::Finished { kind, artifact, cached, .. } => {
+                    running.artifact = Some((kind.clone(), *artifact));
+                    running.cached = *cached;
+                }
                 _ => {}
             }
         }
@@ -351,6 +359,8 @@ impl Executor<'_> {
         self.slots.release(node);
         let status = running.child.wait().map_err(io(format!("waiting for `{node}`")))?;
         let outcome = match status.code() {
+            // Another run made it while this one waited.
+            Some(0) if running.cached => Outcome::Cached,
             Some(0) => Outcome::Done,
             Some(EXIT_INTERRUPTED) => Outcome::Interrupted,
             _ => Outcome::Failed,
@@ -362,7 +372,7 @@ impl Executor<'_> {
             }
             _ => None,
         };
-        if outcome == Outcome::Done {
+        if matches!(outcome, Outcome::Done | Outcome::Cached) {
             // Forced once is enough: from here on its fresh output is a hit.
             self.selection.force.remove(node);
         }

@@ -14,6 +14,8 @@ pub struct Ranks {
     pub size: usize,
     /// Its number on this machine.
     pub local_rank: usize,
+    /// The number of its GPU among those that it sees.
+    pub gpu: usize,
     /// Processes on this machine.
     pub local_size: usize,
     /// Name or address of the machine where they meet.

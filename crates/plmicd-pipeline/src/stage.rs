@@ -141,6 +141,8 @@ pub struct Runtime {
     #[schemars(range(max = 1024))]
     pub threads: usize,
     /// `auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`.
+    #[serde(deserialize_with = "device_name")]
+    #[schemars(regex(pattern = r"^(auto|cpu|cuda|cuda:[0-9]+)$"))]
     pub device: String,
     /// GiB that training may take in all, or `auto`: what is free. What does not fit is computed twice.
     pub memory: Memory,
@@ -169,6 +171,19 @@ fn thread_number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<us
     }
 }
 
+/// Refuses names that no device can have, before hours are spent on the stages before the one that needs it.
+fn device_name<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    let is_gpu = |name: &str| name.strip_prefix("cuda:").is_some_and(|index| index.parse::<u16>().is_ok());
+    match name.as_str() {
+        "auto" | "cpu" | "cuda" => Ok(name),
+        gpu if is_gpu(gpu) => Ok(name),
+        other => Err(serde::de::Error::custom(format!(
+            "{other:?} is no device; expected \"auto\", \"cpu\", \"cuda\" or \"cuda:N\""
+        ))),
+    }
+}
+
 impl Default for Runtime {
     fn default() -> Self {
         Self {
@@ -187,7 +202,7 @@ impl Default for Runtime {
 
 /// A bound on memory.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected GiB as a number, such as 8, or \"auto\"")]
 pub enum Memory {
     /// `"auto"`.
     Auto(Auto),

@@ -4,6 +4,7 @@
 
 mod config;
 mod scorer;
+mod so_far;
 mod stage;
 
 pub use config::PredictConfig;

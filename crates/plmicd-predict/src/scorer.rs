@@ -3,7 +3,8 @@
 use camino::{Utf8Path, Utf8PathBuf};
 use plmicd_data::{DataError, LabelSpace, SpecialTokens};
 use plmicd_nn::{IcdModel, NnError, Precision};
-use tch::Device;
+use plmicd_torch::{InFlight, TorchError};
+use tch::{Device, Tensor};
 
 /// Why notes could not be scored. No message holds note text.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +18,9 @@ pub enum ScoreError {
     /// libtorch refused.
     #[error(transparent)]
     Torch(#[from] tch::TchError),
+    /// libtorch refused to bring scores from the GPU.
+    #[error(transparent)]
+    Fetch(#[from] TorchError),
     /// The model folder's files do not fit together.
     #[error("{file}: {message}")]
     Mismatch {
@@ -107,7 +111,7 @@ impl Scorer {
 
     /// Probabilities of one note (Y), from its token ids without special tokens.
     pub fn score_note(&self, tokens: &[i32]) -> Result<Vec<f32>, ScoreError> {
-        self.score_batch(&[tokens], &[0])
+        self.read(&[0], &self.queue(&[tokens], &[0])?)
     }
 
     /// Probabilities of notes, row-major in the order given (B x Y). Notes of similar length go through the model
@@ -125,22 +129,34 @@ impl Scorer {
         let num_labels = self.labels.len();
         let mut scores = vec![0.0; notes.len() * num_labels];
         let mut done = 0;
-        for batch in batching.inference_batches(&lengths, batch_tokens) {
-            let tokens: Vec<&[i32]> = batch.iter().map(|&note| notes[note].as_ref()).collect();
-            let rows = self.score_batch(&tokens, &batch)?;
-            for (row, &note) in rows.chunks(num_labels).zip(&batch) {
+        let mut take = |(batch, rows): (Vec<usize>, Tensor)| -> Result<bool, ScoreError> {
+            for (row, &note) in self.read(&batch, &rows)?.chunks(num_labels).zip(&batch) {
                 scores[note * num_labels..(note + 1) * num_labels].copy_from_slice(row);
             }
             done += batch.len();
-            if !after(done) {
+            Ok(after(done))
+        };
+        let mut flight = InFlight::new(self.model.device());
+        for batch in batching.inference_batches(&lengths, batch_tokens) {
+            let tokens: Vec<&[i32]> = batch.iter().map(|&note| notes[note].as_ref()).collect();
+            let rows = self.queue(&tokens, &batch)?;
+            if let Some(due) = flight.next(batch, &rows)?
+                && !take(due)?
+            {
                 return Ok(None);
             }
+        }
+        if let Some(last) = flight.last()?
+            && !take(last)?
+        {
+            return Ok(None);
         }
         Ok(Some(scores))
     }
 
-    /// Scores one batch; `places` are the notes' positions for messages.
-    fn score_batch(&self, notes: &[&[i32]], places: &[usize]) -> Result<Vec<f32>, ScoreError> {
+    /// The scores [B,Y] of a batch beside the model, for which nothing has waited yet on a GPU; `places` are the notes'
+    /// positions for messages.
+    fn queue(&self, notes: &[&[i32]], places: &[usize]) -> Result<Tensor, ScoreError> {
         let vocab_size = self.tokens.vocab_size;
         for (tokens, &note) in notes.iter().zip(places) {
             let unknown = |&&token: &&i32| !usize::try_from(token).is_ok_and(|token| token < vocab_size);
@@ -149,7 +165,11 @@ impl Scorer {
             }
         }
         let batch = self.model.batch(notes, &self.specials)?;
-        let scores = Vec::<f32>::try_from(self.model.scores(&batch)?.flatten(0, 1))?;
+        Ok(self.model.scores(&batch)?)
+    }
+
+    fn read(&self, places: &[usize], scores: &Tensor) -> Result<Vec<f32>, ScoreError> {
+        let scores = Vec::<f32>::try_from(scores.flatten(0, 1))?;
         match scores.iter().position(|score| !score.is_finite()) {
             Some(at) => Err(ScoreError::NotANumber { note: places[at / self.labels.len()] }),
             None => Ok(scores),

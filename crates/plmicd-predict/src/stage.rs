@@ -1,15 +1,23 @@
 //! The stage, top to bottom.
 
 use camino::Utf8Path;
-use plmicd_data::{LabelSpace, ScoreWriter, Scores, ShardReader, SpecialTokens, Split, TokenizedNote, kind};
+use plmicd_data::{
+    LabelSpace, ScoreWriter, Scores, ShardReader, SpecialTokens, Split, TextForm, TokenizedNote,
+    check_same_tokens, kind,
+};
 use plmicd_pipeline::{BadInput, ConfigIssue, Input, InputSpec, Stage, StageContext, StageError};
 
 use crate::config::PredictConfig;
 use crate::scorer::{ScoreError, Scorer};
+use crate::so_far::SoFar;
+
+/// Any reason that has a message.
+type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// Notes held at a time: enough to find others of similar length for a batch, few enough that their scores take
 /// tens of megabytes whatever the size of the split.
-const WINDOW: usize = 1000;
+/// This is also what an interrupted stage computes again.
+const WINDOW: usize = 256;
 
 /// A model and token shards to `scores`.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +27,7 @@ impl Stage for Predict {
     type Config = PredictConfig;
 
     const NAME: &'static str = "predict";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const OUTPUT: &'static str = kind::SCORES;
     const SCHEMA: u32 = 1;
     const SUMMARY: &'static str = "Scores every code for every note of a split";
@@ -43,12 +51,11 @@ impl Stage for Predict {
         plmicd_torch::set_intra_op_threads(context.runtime().thread_count());
         let mut scorer = Scorer::load(&context.input("model")?.dir, device)
             .map_err(|error| StageError::because("loading the model", error))?;
-        if let Some(warning) = config.precision.warning(device) {
-            context.warn(warning.to_owned());
-        }
+        let (note, warnings) = config.precision.explain(&context.runtime().device, device);
+        warnings.into_iter().for_each(|warning| context.warn(warning));
+        context.note(&note);
         scorer.set_precision(config.precision);
-        context.note(format!("matrix products in {}", config.precision.resolved(device).as_str()));
-        check_fit(&scorer, shards)?;
+        check_fit(&scorer, shards, context)?;
         // A split that is missing shows before the first one is scored.
         let mut readers = Vec::new();
         for &split in &config.splits {
@@ -60,9 +67,12 @@ impl Stage for Predict {
             readers.push((split, reader));
         }
         let out = context.output_dir();
+        let computed = format!("{note}, {}", plmicd_torch::cpu_capabilities().dispatch);
         for (split, reader) in readers {
-            let path = out.join(Scores::file_name(split));
-            score_split(config, &scorer, split, reader, &path, context)?;
+            let so_far = score_split(config, &scorer, split, reader, &computed, context)?;
+            write_split(so_far, &shards.dir, split, &out.join(Scores::file_name(split)))
+                .map_err(|error| StageError::because(format!("writing the {split} scores"), error))?;
+            context.note(format!("{split}: scored for {} codes", scorer.labels().len()));
         }
         let write = |error| StageError::because("writing the label space", error);
         scorer.labels().write(&out.join(LabelSpace::FILE)).map_err(write)
@@ -70,7 +80,7 @@ impl Stage for Predict {
 }
 
 /// The model must mean the same codes and the same tokens as the shards.
-fn check_fit(scorer: &Scorer, shards: &Input) -> Result<(), StageError> {
+fn check_fit(scorer: &Scorer, shards: &Input, context: &StageContext<'_>) -> Result<(), StageError> {
     let read = |error| StageError::because("reading the token shards", error);
     let file = shards.file(LabelSpace::FILE);
     let labels = LabelSpace::read(&file).map_err(read)?;
@@ -96,24 +106,37 @@ fn check_fit(scorer: &Scorer, shards: &Input) -> Result<(), StageError> {
         );
         return Err(BadInput::new(file, message).hint(hint).into());
     }
+    let model = &context.input("model")?.dir;
+    check_same_tokens(model, &shards.dir).map_err(read)?;
+    if let (Some(trained), Some(given)) =
+        (TextForm::read(model).map_err(read)?, TextForm::read(&shards.dir).map_err(read)?)
+        && trained != given
+    {
+        context.warn(format!(
+            "the notes were cleaned in another way (text = \"{}\") than those the model was trained on (text = \"{}\")",
+            given.cleaning, trained.cleaning
+        ));
+    }
     Ok(())
 }
 
-/// Scores a split in windows of notes, each written in the order of the shards.
+/// Scores a split in windows of notes, after those that an earlier attempt has scored.
 fn score_split(
     config: &PredictConfig,
     scorer: &Scorer,
     split: Split,
     mut reader: ShardReader,
-    path: &Utf8Path,
+    computed: &str,
     context: &StageContext<'_>,
-) -> Result<(), StageError> {
+) -> Result<SoFar, StageError> {
     let total = reader.num_notes();
     let phase = format!("scoring {split} notes");
-    let num_labels = scorer.labels().len();
-    let write = |error| StageError::because(format!("writing the {split} scores"), error);
-    let mut writer = ScoreWriter::create(path, num_labels).map_err(write)?;
-    let mut written = 0;
+    let keep = |error| StageError::because(format!("keeping the {split} scores"), error);
+    let mut so_far = SoFar::open(context.work_dir(), split, computed, scorer.labels().len()).map_err(keep)?;
+    if so_far.notes() > 0 {
+        context.note(format!("{split}: going on after {} of {total} notes", so_far.notes()));
+    }
+    let mut seen = 0;
     loop {
         let window: Vec<TokenizedNote> = reader
             .by_ref()
@@ -121,21 +144,36 @@ fn score_split(
             .collect::<Result<_, _>>()
             .map_err(|error| StageError::because(format!("reading the {split} notes"), error))?;
         if window.is_empty() {
-            break;
+            return Ok(so_far);
+        }
+        let before = seen;
+        seen += window.len() as u64;
+        if seen <= so_far.notes() {
+            continue;
         }
         let tokens: Vec<&[i32]> = window.iter().map(|note| note.tokens.as_slice()).collect();
         let scored = scorer.score_notes(&tokens, config.batch_tokens, |done| {
-            context.progress(&phase, written + done as u64, Some(total), "notes");
+            context.progress(&phase, before + done as u64, Some(total), "notes");
             !context.interrupted()
         });
         let scores = scored.map_err(|error| locate(error, split, &window))?.ok_or(StageError::Interrupted)?;
-        for (note, row) in window.iter().zip(scores.chunks(num_labels)) {
-            writer.write(&note.note_id, row, &note.labels).map_err(write)?;
-        }
-        written += window.len() as u64;
+        so_far.add(&scores).map_err(keep)?;
     }
-    writer.finish().map_err(write)?;
-    context.note(format!("{split}: {written} notes scored for {num_labels} codes"));
+}
+
+/// Writes the scores of a split beside the notes' ids and labels.
+fn write_split(so_far: SoFar, shards: &Utf8Path, split: Split, path: &Utf8Path) -> Result<(), Cause> {
+    let mut notes = ShardReader::open(shards, split)?;
+    let mut writer = None;
+    so_far.read(|row| -> Result<(), Cause> {
+        let note = notes.next().ok_or("the shards have become shorter")??;
+        let writer = match &mut writer {
+            Some(writer) => writer,
+            none => none.insert(ScoreWriter::create(path, row.len())?),
+        };
+        Ok(writer.write(&note.note_id, row, &note.labels)?)
+    })?;
+    writer.map(ScoreWriter::finish).transpose()?;
     Ok(())
 }
 

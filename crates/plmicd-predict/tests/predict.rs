@@ -162,6 +162,17 @@ fn another_label_space_or_vocabulary_is_refused() {
 }
 
 #[test]
+fn shards_of_another_tokenizer_are_refused() {
+    let place = Workplace::new(Padding::Mask);
+    for (folder, vocabulary) in [("model", r#"{"a": 5, "b": 6}"#), ("shards", r#"{"a": 6, "b": 5}"#)] {
+        let text = format!("{{\"model\": {{\"vocab\": {vocabulary}}}}}");
+        std::fs::write(place.root.join(folder).join("tokenizer.json"), text).expect("written");
+    }
+    let message = place.error(&PredictConfig::default());
+    assert!(message.contains("tokenizer.json") && message.contains("id 5 is another token"), "{message}");
+}
+
+#[test]
 fn a_missing_split_shows_before_anything_is_scored() {
     let place = Workplace::new(Padding::Mask);
     let config = PredictConfig { splits: vec![Split::Dev, Split::Train], ..PredictConfig::default() };
@@ -197,6 +208,41 @@ fn an_interrupt_stops_it() {
     let interrupt = Interrupt::default();
     let stopped = place.run(&PredictConfig::default(), &Stopper(interrupt.clone()), interrupt);
     assert!(matches!(stopped, Err(StageError::Interrupted)));
+}
+
+/// Keeps how many notes of each split were said to be scored first, and raises the interrupt beyond 600.
+#[derive(Default)]
+struct Watcher {
+    interrupt: Interrupt,
+    first: std::sync::Mutex<BTreeMap<String, u64>>,
+}
+
+impl EventSink for Watcher {
+    fn send(&self, event: Event) {
+        if let Event::Progress { phase, done, .. } = event {
+            self.first.lock().expect("sound").entry(phase).or_insert(done);
+            if done > 600 {
+                self.interrupt.raise();
+            }
+        }
+    }
+}
+
+#[test]
+fn an_interrupted_stage_goes_on_and_gives_the_same_bytes() {
+    let config = PredictConfig::default();
+    let bytes = |out: &Utf8Path| std::fs::read(out.join(Scores::file_name(Split::Test))).expect("scores");
+    let whole = Workplace::new(Padding::Mask);
+    let expected = bytes(&whole.run(&config, &NoEvents, Interrupt::default()).expect("scored"));
+    let place = Workplace::new(Padding::Mask);
+    let watcher = Watcher::default();
+    let stopped = place.run(&config, &watcher, watcher.interrupt.clone());
+    assert!(matches!(stopped, Err(StageError::Interrupted)));
+    let again = Watcher::default();
+    let out = place.run(&config, &again, Interrupt::default()).expect("scored");
+    assert_eq!(bytes(&out), expected);
+    let first = again.first.lock().expect("sound");
+    assert!(first["scoring test notes"] > 512 && !first.contains_key("scoring dev notes"), "{first:?}");
 }
 
 #[test]

@@ -4,7 +4,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use camino::Utf8Path;
-use plmicd_data::{ExtendedVocabulary, SpecialTokens, Split, TrainingHistory, copy_tokenizer, kind};
+use plmicd_data::{
+    ExtendedVocabulary, SpecialTokens, Split, TrainingHistory, check_same_tokens, copy_tokenizer, kind,
+};
 use plmicd_pipeline::{ConfigIssue, InputSpec, Stage, StageContext, StageError};
 use plmicd_train::{Checkpoints, Kept, Reading, TrainError, Trainer};
 use tch::Device;
@@ -28,7 +30,7 @@ impl Stage for Pretrain {
     type Config = PretrainConfig;
 
     const NAME: &'static str = "pretrain";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const OUTPUT: &'static str = kind::ENCODER;
     const SCHEMA: u32 = 1;
     const SUMMARY: &'static str = "Pretrains an encoder on the notes: masked language modelling";
@@ -50,7 +52,7 @@ impl Stage for Pretrain {
     fn run(config: &Self::Config, context: &StageContext<'_>) -> Result<(), StageError> {
         let shards = context.input("shards")?;
         let encoder = context.optional_input("encoder");
-        let process = context.ranks().map_or(0, |ranks| ranks.local_rank);
+        let process = context.ranks().map_or(0, |ranks| ranks.gpu);
         let device = plmicd_torch::resolve_device_of(&context.runtime().device, process)
             .map_err(|error| StageError::because("choosing the device", error))?;
         plmicd_torch::set_intra_op_threads(context.runtime().thread_count());
@@ -67,6 +69,10 @@ impl Stage for Pretrain {
         };
         let extended = extended.as_ref();
         let shape = start::encoder_config(config, encoder, &tokens, &specials, extended, context)?;
+        if let Some(encoder) = encoder {
+            check_same_tokens(&encoder.dir, &shards.dir)
+                .map_err(|error| StageError::because("comparing vocabularies", error))?;
+        }
         let word_starts = match config.whole_words {
             true => Some(word_starts(&shards.file("tokenizer.json"), tokens.vocab_size)?),
             false => None,

@@ -163,10 +163,9 @@ pub(crate) fn model(
     let failed = |error| StageError::because("building the model", error);
     let start = seed::derive(config.seed, "model", &[]);
     let mut model = MaskedLm::new(shape, start, device).map_err(failed)?;
-    if let Some(warning) = config.precision.warning(device) {
-        context.warn(warning.to_owned());
-    }
-    context.note(format!("matrix products in {}", config.precision.resolved(device).as_str()));
+    let (note, warnings) = config.precision.explain(&context.runtime().device, device);
+    warnings.into_iter().for_each(|warning| context.warn(warning));
+    context.note(note);
     model.set_precision(config.precision);
     match context.optional_input("encoder") {
         Some(input) => {

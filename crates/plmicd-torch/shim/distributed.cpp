@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <c10/core/DeviceGuard.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
@@ -204,6 +205,8 @@ char *plmicd_group_all_reduce(plmicd_group *group, tensor x) {
   return guarded([&] {
     TORCH_CHECK(x->is_contiguous(), "an all-reduce takes a contiguous tensor");
     if (x->is_cuda()) {
+      // NCCL's group and its stream belong to the GPU that is current.
+      const c10::DeviceGuard on(x->device());
       if (const Nccl *nccl = group->gpu()) {
         void *data = x->mutable_data_ptr();
         // The null stream is libtorch's current one.
@@ -222,6 +225,7 @@ char *plmicd_group_broadcast(plmicd_group *group, tensor x, int32_t root) {
     TORCH_CHECK(x->is_contiguous(), "a broadcast takes a contiguous tensor");
     c10::NoGradGuard no_grad;
     if (x->is_cuda()) {
+      const c10::DeviceGuard on(x->device());
       if (const Nccl *nccl = group->gpu()) {
         void *data = x->mutable_data_ptr();
         nccl->check(nccl->broadcast(data, data, x->numel(), nccl_type(*x), root, group->nccl, nullptr));

@@ -1,5 +1,5 @@
 // Matrix products whose sums stay in fp32: label scores, and what gradients of weights are made of. In bf16 libtorch
-// rounds a product to bf16; the BLAS inside it gives it as it was summed, and adds as it multiplies.
+// rounds a product to bf16; the BLAS inside it, and cuBLAS, give it as it was summed.
 #include "blas.h"
 #include "product.h"
 
@@ -74,7 +74,7 @@ void add_product(const at::Tensor &sum, const at::Tensor &a, const at::Tensor &b
   if (!widens) {
     sum.addmm_(a, b);
   } else if (!sum.is_cpu()) {
-    sum.add_(at::mm(a, b));
+    sum.add_(at::mm(a, b, at::kFloat));
   } else if (!by_blas(sum, 1.0f, a, b)) {
     sum.addmm_(a.to(at::kFloat), b.to(at::kFloat));
   }
@@ -82,7 +82,7 @@ void add_product(const at::Tensor &sum, const at::Tensor &a, const at::Tensor &b
 
 at::Tensor wide_product(const at::Tensor &a, const at::Tensor &b) {
   if (!is_widening(at::kFloat, a, b)) return at::mm(a, b);
-  if (!a.is_cpu()) return at::mm(a, b).to(at::kFloat);
+  if (!a.is_cpu()) return at::mm(a, b, at::kFloat);
   at::Tensor out = at::empty({a.size(0), b.size(1)}, a.options().dtype(at::kFloat));
   return by_blas(out, 0.0f, a, b) ? out : at::mm(a.to(at::kFloat), b.to(at::kFloat));
 }

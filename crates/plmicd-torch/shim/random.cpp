@@ -64,33 +64,30 @@ at::Tensor drop_cpu(const at::Tensor &input, double p, uint64_t seed, int64_t fi
   return y;
 }
 
-// On the CPU the backward pass draws the same mask again instead of keeping it.
+// On the CPU: the backward pass draws the same mask again instead of keeping it.
 struct Dropout : public torch::autograd::Function<Dropout> {
   static at::Tensor forward(torch::autograd::AutogradContext *context, const at::Tensor &x, double p,
                             int64_t seed, int64_t first) {
     context->saved_data["p"] = p;
     context->saved_data["seed"] = seed;
     context->saved_data["first"] = first;
-    if (x.is_cpu()) return drop_cpu(x, p, static_cast<uint64_t>(seed), first);
-    auto generator = at::globalContext().defaultGenerator(x.device()).clone();
-    generator.set_current_seed(static_cast<uint64_t>(seed));
-    const at::Tensor mask = at::empty_like(x).bernoulli_(1.0 - p, generator).div_(1.0 - p);
-    context->save_for_backward({mask});
-    return x * mask;
+    return drop_cpu(x, p, static_cast<uint64_t>(seed), first);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext *context,
                                                  torch::autograd::variable_list gradients) {
-    const at::Tensor &gradient = gradients[0];
-    const at::Tensor out =
-        gradient.is_cpu()
-            ? drop_cpu(gradient, context->saved_data["p"].toDouble(),
-                       static_cast<uint64_t>(context->saved_data["seed"].toInt()),
-                       context->saved_data["first"].toInt())
-            : gradient * context->get_saved_variables()[0];
+    const at::Tensor out = drop_cpu(gradients[0], context->saved_data["p"].toDouble(),
+                                    static_cast<uint64_t>(context->saved_data["seed"].toInt()),
+                                    context->saved_data["first"].toInt());
     return {out, at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
+
+void seed_generator(const at::Device &device, uint64_t seed) {
+  at::Generator generator = at::globalContext().defaultGenerator(device);
+  std::lock_guard<std::mutex> lock(generator.mutex());
+  generator.set_current_seed(seed);
+}
 
 }  // namespace
 
@@ -109,9 +106,7 @@ char *plmicd_seed_generator(int64_t index, uint64_t seed) {
   return guarded([&] {
     const at::Device device = index < 0 ? at::Device(at::kCPU)
                                         : at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(index));
-    at::Generator generator = at::globalContext().defaultGenerator(device);
-    std::lock_guard<std::mutex> lock(generator.mutex());
-    generator.set_current_seed(seed);
+    seed_generator(device, seed);
   });
 }
 
@@ -119,7 +114,13 @@ char *plmicd_dropout(tensor x, double p, uint64_t seed, int64_t first, tensor *o
   return guarded([&] {
     TORCH_CHECK(!x->is_cpu() || x->scalar_type() == at::kFloat || x->scalar_type() == at::kBFloat16,
                 "dropout on the CPU takes float or bfloat16");
-    *out = new at::Tensor(Dropout::apply(*x, p, static_cast<int64_t>(seed), first));
+    if (x->is_cpu()) {
+      *out = new at::Tensor(Dropout::apply(*x, p, static_cast<int64_t>(seed), first));
+      return;
+    }
+    // One kernel, which keeps a byte for each element.
+    seed_generator(x->device(), seed);
+    *out = new at::Tensor(std::get<0>(at::native_dropout(*x, p, true)));
   });
 }
 }

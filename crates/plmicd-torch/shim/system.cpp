@@ -71,6 +71,11 @@ char *plmicd_device_peak(int64_t index, uint64_t *out) {
   });
 }
 
+// Counts that peak anew.
+char *plmicd_device_reset_peak(int64_t index) {
+  return guarded([&] { at::getDeviceAllocator(at::kCUDA)->resetPeakStats(static_cast<c10::DeviceIndex>(index)); });
+}
+
 // Whether a GPU multiplies bf16 in hardware (the current one, by libtorch's own test).
 int32_t plmicd_gpu_has_bf16() {
   return at::detail::getCUDAHooks().supportsBFloat16ConvolutionWithCuDNNv8();

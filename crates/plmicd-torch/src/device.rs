@@ -33,13 +33,10 @@ pub fn resolve_device(name: &str) -> Result<Device, TorchError> {
 pub fn resolve_device_of(name: &str, process: usize) -> Result<Device, TorchError> {
     let index = match name {
         "cpu" => return Ok(Device::Cpu),
-        "auto" => {
-            let available = cuda::load_beside_libtorch().is_available();
-            if !available {
-                return Ok(Device::Cpu);
-            }
-            process
-        }
+        "auto" => match cuda::load_beside_libtorch() {
+            cuda::CudaStatus::Available { .. } => process,
+            _ => return Ok(Device::Cpu),
+        },
         "cuda" => process,
         _ => match name.strip_prefix("cuda:").map(str::parse) {
             Some(Ok(index)) => index,
@@ -56,6 +53,17 @@ pub fn resolve_device_of(name: &str, process: usize) -> Result<Device, TorchErro
             "process {process} of this machine has no GPU of its own: {status}"
         ))),
         status => Err(TorchError::Invalid(format!("device \"{name}\" is not there: {status}"))),
+    }
+}
+
+/// What whoever left the choice to `auto` should know of a device: that a GPU could not be used.
+pub fn device_warning(name: &str, device: Device) -> Option<String> {
+    if name != "auto" || device != Device::Cpu {
+        return None;
+    }
+    match cuda::load_beside_libtorch() {
+        status @ cuda::CudaStatus::Unloadable { .. } => Some(format!("no GPU is used: {status}")),
+        _ => None,
     }
 }
 

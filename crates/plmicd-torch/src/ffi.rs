@@ -9,6 +9,12 @@ use crate::TorchError;
 use crate::layer::{RawAttention, RawFeedForward, RawNorm, RawProjections};
 use crate::optimizer::RawAdamW;
 
+/// `plmicd_fetch` of the shim.
+#[repr(C)]
+pub struct RawFetch {
+    opaque: [u8; 0],
+}
+
 unsafe extern "C" {
     pub fn plmicd_set_grad(parameter: *mut C_tensor, gradient: *mut C_tensor) -> *mut c_char;
     pub fn plmicd_backward(root: *mut C_tensor, gradient: *mut C_tensor) -> *mut c_char;
@@ -35,6 +41,9 @@ unsafe extern "C" {
         out: *mut *mut C_tensor,
     ) -> *mut c_char;
     pub fn plmicd_to_gpu(tensor: *mut C_tensor, index: i64, out: *mut *mut C_tensor) -> *mut c_char;
+    pub fn plmicd_fetch_begin(tensor: *mut C_tensor, out: *mut *mut RawFetch) -> *mut c_char;
+    pub fn plmicd_fetch_end(fetch: *mut RawFetch, out: *mut *mut C_tensor) -> *mut c_char;
+    pub fn plmicd_fetch_free(fetch: *mut RawFetch);
     pub fn plmicd_seed_generator(index: i64, seed: u64) -> *mut c_char;
     pub fn plmicd_has_fused_attention() -> i32;
     pub fn plmicd_attention(
@@ -91,6 +100,7 @@ unsafe extern "C" {
     pub fn plmicd_version(out: *mut *mut c_char) -> *mut c_char;
     pub fn plmicd_location(out: *mut *mut c_char) -> *mut c_char;
     pub fn plmicd_cpu_capabilities(out: *mut *mut c_char) -> *mut c_char;
+    pub fn plmicd_device_reset_peak(index: i64) -> *mut c_char;
     pub fn plmicd_device_peak(index: i64, out: *mut u64) -> *mut c_char;
     pub fn plmicd_device_free(index: i64, out: *mut u64) -> *mut c_char;
     pub fn plmicd_gpu_has_bf16() -> i32;

@@ -7,6 +7,7 @@ pub mod cuda;
 mod device;
 pub mod distributed;
 mod error;
+mod fetch;
 mod ffi;
 mod flat;
 mod grad;
@@ -17,8 +18,9 @@ mod product;
 mod random;
 mod system;
 
-pub use device::{resolve_device, resolve_device_of, upload};
+pub use device::{device_warning, resolve_device, resolve_device_of, upload};
 pub use error::TorchError;
+pub use fetch::{Fetch, InFlight};
 pub use flat::{FlatEntry, FlatParameters};
 pub use grad::{backward_with_gradient, grad_or_zeros, set_grad};
 pub use label::{label_gradients, label_scores};
@@ -28,8 +30,8 @@ pub use layer::{
 };
 pub use optimizer::{AdamW, AdamWVariant, clip_grad_norm, grad_norm};
 pub use product::{add_product, wide_product};
-pub use random::{Dropout, Place, derive_seed, fill_normal, manual_seed, seed_generator};
+pub use random::{Dropout, Place, derive_seed, fill_normal, manual_seed};
 pub use system::{
     CpuCapabilities, allow_tf32, available_memory, cpu_capabilities, fast_bf16, intra_op_threads,
-    libtorch_location, libtorch_version, peak_memory, set_intra_op_threads,
+    libtorch_location, libtorch_version, peak_memory, reset_peak_memory, set_intra_op_threads,
 };

@@ -4,7 +4,7 @@ use crate::TorchError;
 use crate::ffi;
 
 /// `sum += a b`, without a gradient: `sum` [M,N], `a` [M,K] and `b` [K,N] of one kind, or `sum` in fp32 and both others in
-/// bf16. On the CPU a product of bf16 is added as it was summed, unrounded.
+/// bf16. A product of bf16 is added as it was summed, unrounded.
 ///
 /// # Errors
 /// Matrices that do not fit.
@@ -13,7 +13,7 @@ pub fn add_product(sum: &Tensor, a: &Tensor, b: &Tensor) -> Result<(), TorchErro
     unsafe { ffi::check(ffi::plmicd_add_product(ffi::raw(sum), ffi::raw(a), ffi::raw(b))) }
 }
 
-/// `a b` of matrices of one kind, without a gradient; that of bf16 in fp32, on the CPU as it was summed.
+/// `a b` of matrices of one kind, without a gradient; that of bf16 in fp32, as it was summed.
 ///
 /// # Errors
 /// Matrices that do not fit.

@@ -11,8 +11,8 @@ pub fn manual_seed(seed: u64) {
     tch::manual_seed(seed.cast_signed());
 }
 
-/// Seeds libtorch's generator of one device, for operations of its that drop by themselves.
-pub fn seed_generator(device: Device, seed: u64) -> Result<(), TorchError> {
+/// Seeds libtorch's generator of one device.
+fn seed_generator(device: Device, seed: u64) -> Result<(), TorchError> {
     let index = match device {
         Device::Cuda(index) => index as i64,
         _ => -1,
@@ -90,6 +90,19 @@ impl Dropout {
         let seed = self.seed?;
         let index = self.applied.replace(self.applied.get() + 1);
         Some(derive_seed(seed, "dropout", index))
+    }
+
+    /// The share that an operation of libtorch's on this part has to drop by itself, with the generator of its device,
+    /// which is given a seed for it: `p`, or 0 in inference.
+    pub fn share_in_operation(&self, p: f64, device: Device) -> f64 {
+        match self.next_seed() {
+            Some(seed) if p > 0.0 => {
+                let own = derive_seed(seed, "part", self.place.segment.unsigned_abs());
+                seed_generator(device, own).expect("the device of a tensor has a generator");
+                p
+            }
+            _ => 0.0,
+        }
     }
 
     /// `x` with a share `p` of its elements zeroed and the others scaled by 1 / (1 - p); differentiable. On the

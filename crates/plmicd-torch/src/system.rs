@@ -67,6 +67,19 @@ pub fn peak_memory(device: Device) -> Option<u64> {
     }
 }
 
+/// Counts [`peak_memory`] anew, where the system lets a process do that; else the peak stays that of the whole run.
+pub fn reset_peak_memory(device: Device) {
+    match device {
+        Device::Cuda(index) => {
+            // SAFETY: no pointers are passed; what is refused changes nothing.
+            let _ = unsafe { ffi::check(ffi::plmicd_device_reset_peak(index as i64)) };
+        }
+        _ => {
+            let _ = std::fs::write("/proc/self/clear_refs", "5");
+        }
+    }
+}
+
 /// The memory that can still be taken, in bytes, where the system tells: what is free, within the limit of the group of
 /// processes this one belongs to (containers).
 pub fn available_memory(device: Device) -> Option<u64> {

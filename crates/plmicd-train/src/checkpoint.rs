@@ -12,8 +12,10 @@
 //! unless it is [`Kept`]: a crash or a full disk at any moment leaves one whole checkpoint.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use fs_err::os::unix::fs::OpenOptionsExt;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -237,8 +239,10 @@ impl CheckpointStore {
             StateFile { format: FORMAT, identity: self.identity.clone(), progress: progress.clone(), files };
         let json = serde_json::to_vec_pretty(&state).map_err(std::io::Error::other)?;
         let file = partial.join(STATE_JSON);
-        fs_err::write(&file, json)?;
-        fs_err::File::open(&file)?.sync_all()?;
+        let mut options = fs_err::OpenOptions::new();
+        let mut state = options.write(true).create_new(true).mode(0o600).open(&file)?;
+        state.write_all(&json)?;
+        state.sync_all()?;
         fs_err::File::open(partial)?.sync_all()?;
         fs_err::rename(partial, self.path(number))?;
         fs_err::File::open(&self.dir)?.sync_all()?;

@@ -91,11 +91,17 @@ impl Peers {
         let lost = |source| self.lost(source);
         // First, and between the CPUs: where a process has gone this fails, before a GPU is given a sum that would wait
         // for it without end.
-        let stops = Tensor::from_slice(&[i64::from(wants_stop)]);
-        self.group.all_reduce(&stops).map_err(lost)?;
+        let nobody_stops = self.all(!wants_stop)?;
         self.group.all_reduce(gradient).map_err(lost)?;
         self.group.all_reduce(loss).map_err(lost)?;
-        Ok(stops.int64_value(&[0]) > 0)
+        Ok(!nobody_stops)
+    }
+
+    /// Whether something holds for every process; between the CPUs.
+    pub(crate) fn all(&self, holds: bool) -> Result<bool, TrainError> {
+        let fails = Tensor::from_slice(&[i64::from(!holds)]);
+        self.group.all_reduce(&fails).map_err(|source| self.lost(source))?;
+        Ok(fails.int64_value(&[0]) == 0)
     }
 
     /// Looks at what follows from a sum that a GPU has queued. Fails where another process has gone before its GPU gave its

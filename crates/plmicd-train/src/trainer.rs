@@ -216,10 +216,19 @@ impl<'a> Run<'a> {
         let Some(peers) = self.peers.clone() else { return Ok(()) };
         let own = peers.is_first().then(|| (identity.to_owned(), self.progress.clone()));
         let (of_first, progress) = peers.tell(own)?;
+        let all_fit = peers.all(of_first == identity)?;
         if of_first != identity {
             return Err(TrainError::Config(format!(
                 "process {} has other settings, notes or parameters than the first one",
                 peers.rank()
+            )));
+        }
+        // Before a GPU is given anything that would wait for the one that leaves.
+        if !all_fit {
+            return Err(TrainError::Config(format!(
+                "another process has other settings, notes or parameters than the first one (this is process {} of {})",
+                peers.rank(),
+                peers.size()
             )));
         }
         for (_, tensor) in self.optimizer.state() {

@@ -1,8 +1,13 @@
 //! The command line.
 
+use std::num::NonZeroUsize;
+
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use plmicd_pipeline::resources::Capacity;
+
+/// The store of a command that names none.
+pub const USUAL_STORE: &str = "artifacts";
 
 /// Automatic ICD coding as PLM-ICD does it: from raw hospital notes to a trained, evaluated model.
 #[derive(Debug, Parser)]
@@ -19,7 +24,7 @@ pub struct Cli {
 #[command(next_help_heading = "Global options")]
 pub struct Global {
     /// The artifact store.
-    #[arg(long, global = true, value_name = "DIR", env = "PLMICD_STORE", default_value = "artifacts")]
+    #[arg(long, global = true, value_name = "DIR", env = "PLMICD_STORE", default_value = USUAL_STORE)]
     pub store: Utf8PathBuf,
     /// A shared store that is asked for what the store lacks: s3://, gs://, az:// or a folder.
     #[arg(long, global = true, value_name = "URL", env = "PLMICD_REMOTE", hide_env_values = true)]
@@ -168,7 +173,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub dry_run: bool,
     /// Stages at once, where they do not depend on one another.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     pub jobs: usize,
     /// What they may use together, by the `needs` of each: `cpu=8,gpu=2,memory=64` (GiB).
     #[arg(long, value_name = "AMOUNTS", default_value = "", value_parser = resources)]
@@ -315,7 +320,7 @@ pub struct RunsArgs {
     #[arg(long, value_name = "NAME")]
     pub pipeline: Option<String>,
     /// At most so many, newest last.
-    #[arg(long, default_value_t = 20, value_name = "N")]
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = at_least_one)]
     pub last: usize,
 }
 
@@ -394,7 +399,7 @@ pub struct PredictArgs {
     pub threshold: Option<f32>,
     /// The K codes of highest score of every note.
     #[arg(long, value_name = "K", conflicts_with_all = ["thresholds", "threshold"])]
-    pub top_k: Option<usize>,
+    pub top_k: Option<NonZeroUsize>,
     /// All codes, whatever their scores.
     #[arg(long, conflicts_with_all = ["thresholds", "threshold", "top_k"])]
     pub all: bool,

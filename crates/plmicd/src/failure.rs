@@ -110,6 +110,10 @@ impl From<PlanError> for Failure {
 
 impl From<plmicd_artifact::StoreError> for Failure {
     fn from(error: plmicd_artifact::StoreError) -> Self {
-        Self::new(exit::INTERNAL, chain(&error))
+        let code = match error {
+            plmicd_artifact::StoreError::NoStore { .. } => exit::USAGE,
+            _ => exit::INTERNAL,
+        };
+        Self::new(code, chain(&error))
     }
 }

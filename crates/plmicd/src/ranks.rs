@@ -10,6 +10,7 @@ pub struct Place {
     pub rank: usize,
     pub size: usize,
     local_rank: usize,
+    gpu: usize,
     local_size: usize,
     pub host: String,
     pub port: u16,
@@ -45,9 +46,10 @@ impl Place {
         let meets = variable("MASTER_ADDR").is_some() && variable("MASTER_PORT").is_some();
         // A batch script has some of Slurm's variables too; a step of srun has a number.
         let in_step = variable("SLURM_STEP_ID").is_some_and(|step| step.parse::<u64>().is_ok());
-        let names = match variable("WORLD_SIZE") {
-            None if meets && in_step => ["SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID"],
-            _ => ["WORLD_SIZE", "RANK", "LOCAL_RANK"],
+        let by_slurm = variable("WORLD_SIZE").is_none() && meets && in_step;
+        let names = match by_slurm {
+            true => ["SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID"],
+            false => ["WORLD_SIZE", "RANK", "LOCAL_RANK"],
         };
         let Some(size) = number(names[0])?.filter(|&size| size > 1) else { return Ok(None) };
         let missing = |name: &str| {
@@ -66,10 +68,15 @@ impl Place {
         let usual = if on_this_machine { size } else { 1 };
         let local_size = number("LOCAL_WORLD_SIZE")?.unwrap_or(usual).clamp(1, size);
         let usual = if on_this_machine { rank } else { 0 };
+        let local_rank = number(names[2])?.unwrap_or(usual);
+        // Slurm may have given each task GPUs of its own (--gpus-per-task): the first one that it sees.
+        let sees_one =
+            variable("CUDA_VISIBLE_DEVICES").is_some_and(|devices| devices.split(',').count() == 1);
         Ok(Some(Self {
             rank,
             size,
-            local_rank: number(names[2])?.unwrap_or(usual),
+            local_rank,
+            gpu: if by_slurm && sees_one { 0 } else { local_rank },
             local_size,
             host,
             port,
@@ -100,6 +107,7 @@ impl Place {
             rank: self.rank,
             size: self.size,
             local_rank: self.local_rank,
+            gpu: self.gpu,
             local_size: self.local_size,
             host: self.host.clone(),
             port: self.port,
@@ -156,6 +164,15 @@ mod tests {
         srun.extend(meeting);
         let place = read(&srun).expect("fine").expect("several");
         assert!(place.is_first() && place.is_host());
+        (srun[2], srun[3]) = (("SLURM_PROCID", "1"), ("SLURM_LOCALID", "1"));
+        let gpu = |variables: &[(&str, &str)]| read(variables).expect("fine").expect("several").gpu;
+        assert_eq!(gpu(&srun), 1);
+        srun.push(("CUDA_VISIBLE_DEVICES", "0,1"));
+        assert_eq!(gpu(&srun), 1);
+        srun[6] = ("CUDA_VISIBLE_DEVICES", "0");
+        assert_eq!(gpu(&srun), 0, "each task has one of its own");
+        torchrun.push(("CUDA_VISIBLE_DEVICES", "0"));
+        assert_eq!(gpu(&torchrun), 1, "two processes never share one unasked");
         torchrun.push(("TORCHELASTIC_USE_AGENT_STORE", "True"));
         torchrun[1] = ("RANK", "0");
         assert!(!read(&torchrun).expect("fine").expect("several").is_host());

@@ -1,4 +1,4 @@
-//! What the machine can do at most, and how much memory was taken.
+//! What the machine can do at most.
 
 use std::fmt;
 use std::time::Instant;
@@ -12,15 +12,21 @@ pub struct Peak {
     pub size: i64,
     fp32: f64,
     bf16: Option<f64>,
+    tf32: Option<f64>,
 }
 
 impl Peak {
-    pub fn measure(device: Device, bf16: bool) -> Peak {
+    pub fn measure(device: Device, precisions: &[Precision]) -> Peak {
         let size = if device == Device::Cpu { 3072 } else { 8192 };
+        let is_asked = |precision| precisions.contains(&precision);
+        plmicd_torch::allow_tf32(true);
+        let tf32 = is_asked(Precision::Tf32).then(|| rate(size, Kind::Float, device));
+        plmicd_torch::allow_tf32(false);
         Peak {
             size,
             fp32: rate(size, Kind::Float, device),
-            bf16: bf16.then(|| rate(size, Kind::BFloat16, device)),
+            bf16: is_asked(Precision::Bf16).then(|| rate(size, Kind::BFloat16, device)),
+            tf32,
         }
     }
 
@@ -28,6 +34,7 @@ impl Peak {
     pub fn of(&self, precision: Precision) -> Option<f64> {
         match precision {
             Precision::Bf16 => self.bf16,
+            Precision::Tf32 => self.tf32,
             _ => Some(self.fp32),
         }
     }
@@ -36,6 +43,9 @@ impl Peak {
 impl fmt::Display for Peak {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "fp32 {:.1} GFLOP/s", self.fp32 / 1e9)?;
+        if let Some(rate) = self.tf32 {
+            write!(out, ", tf32 {:.1} GFLOP/s", rate / 1e9)?;
+        }
         match self.bf16 {
             Some(rate) => write!(out, ", bf16 {:.1} GFLOP/s", rate / 1e9),
             None => write!(out, "; bf16 not measured"),
@@ -62,14 +72,4 @@ fn rate(size: i64, kind: Kind, device: Device) -> f64 {
     once();
     let fastest = (0..20).map(|_| once()).fold(f64::INFINITY, f64::min);
     2.0 * (size as f64).powi(3) / fastest
-}
-
-/// The most memory this process has held since [`reset_memory_peak`], in MiB.
-pub fn memory_peak_mib() -> u64 {
-    plmicd_torch::peak_memory(Device::Cpu).map_or(0, |bytes| bytes >> 20)
-}
-
-/// Starts counting anew, where Linux lets a process do that; else the peak is that of the whole run.
-pub fn reset_memory_peak() {
-    let _ = std::fs::write("/proc/self/clear_refs", "5");
 }

@@ -9,13 +9,13 @@ mod straightforward;
 
 use std::time::{Duration, Instant};
 
-use machine::{Peak, memory_peak_mib, reset_memory_peak};
+use machine::Peak;
 use options::{Mode, Options};
 use plmicd_nn::{
     AttentionPath, EncoderConfig, LabelTargets, ModelConfig, Padding, PhaseTimes, PlmIcd, Precision,
     SpecialTokens,
 };
-use plmicd_torch::{AdamW, AdamWVariant, FlatParameters};
+use plmicd_torch::{AdamW, AdamWVariant, FlatParameters, peak_memory, reset_peak_memory};
 use straightforward::Straightforward;
 use tch::{Device, Tensor};
 
@@ -35,8 +35,9 @@ fn main() -> Result<(), Failure> {
         plmicd_torch::libtorch_version(),
         plmicd_torch::intra_op_threads(),
         capabilities.dispatch,
-        if capabilities.fast_bf16() { "yes" } else { "no" }
+        if plmicd_torch::fast_bf16(device) { "yes" } else { "no" }
     );
+    let (notes, precisions) = (options.notes(device), options.precisions(device));
     println!(
         "{} layers x {}, {} heads, vocabulary {}, {} labels; {} notes of {} tokens in segments of {}",
         options.layers,
@@ -44,13 +45,13 @@ fn main() -> Result<(), Failure> {
         options.heads,
         options.vocabulary,
         options.labels,
-        options.notes,
+        notes,
         options.tokens,
         options.segment,
     );
-    let peak = Peak::measure(device, options.precisions.contains(&Precision::Bf16));
+    let peak = Peak::measure(device, &precisions);
     println!("matrix products, {0} x {0}: {1}", peak.size, peak);
-    let mut setting = Setting::new(&options, device)?;
+    let mut setting = Setting::new(&options, notes, precisions, device)?;
     match options.mode {
         Mode::Train => train(&options, &mut setting, &peak),
         Mode::Predict => predict(&options, &mut setting, &peak),
@@ -62,13 +63,19 @@ struct Setting {
     model: PlmIcd,
     notes: Vec<Vec<i32>>,
     labels: Vec<Vec<i32>>,
+    precisions: Vec<Precision>,
     device: Device,
     /// Floating-point operations of the matrix products of one forward pass over all notes.
     forward_operations: f64,
 }
 
 impl Setting {
-    fn new(options: &Options, device: Device) -> Result<Setting, Failure> {
+    fn new(
+        options: &Options,
+        count: usize,
+        precisions: Vec<Precision>,
+        device: Device,
+    ) -> Result<Setting, Failure> {
         let encoder = EncoderConfig {
             pad_token_id: SPECIALS.pad,
             ..EncoderConfig::small(options.vocabulary, options.hidden, options.layers, options.heads)
@@ -83,11 +90,10 @@ impl Setting {
         let token = |note: usize, i: usize| {
             3 + ((i * 7919 + note * 104_729) as i64 % (options.vocabulary - 3)) as i32
         };
-        let notes: Vec<Vec<i32>> = (0..options.notes)
-            .map(|note| (0..options.tokens - 2).map(|i| token(note, i)).collect())
-            .collect();
+        let notes: Vec<Vec<i32>> =
+            (0..count).map(|note| (0..options.tokens - 2).map(|i| token(note, i)).collect()).collect();
         // 15 codes a note, as on MIMIC-III.
-        let labels: Vec<Vec<i32>> = (0..options.notes as i64)
+        let labels: Vec<Vec<i32>> = (0..count as i64)
             .map(|note| {
                 let mut codes: Vec<i32> =
                     (0..15).map(|i| ((note * 613 + i * 587) % options.labels) as i32).collect();
@@ -99,8 +105,8 @@ impl Setting {
         let (d, t, y) = (options.hidden as f64, options.tokens as f64, options.labels as f64);
         let layer = 2.0 * t * 12.0 * d * d + 4.0 * t * options.segment as f64 * d;
         let label_attention = 2.0 * t * d * d + 4.0 * y * t * d;
-        let forward_operations = options.notes as f64 * (options.layers as f64 * layer + label_attention);
-        Ok(Setting { model, notes, labels, device, forward_operations })
+        let forward_operations = count as f64 * (options.layers as f64 * layer + label_attention);
+        Ok(Setting { model, notes, labels, precisions, device, forward_operations })
     }
 
     fn targets(&self) -> Result<LabelTargets, Failure> {
@@ -112,7 +118,8 @@ impl Setting {
     }
 
     /// One line of figures for work of `operations` done in `time`.
-    fn report(&self, what: &str, time: Duration, operations: f64, peak: Option<f64>, memory: u64) {
+    fn report(&self, what: &str, time: Duration, operations: f64, peak: Option<f64>) {
+        let memory = peak_memory(self.device).map_or(0, |bytes| bytes >> 20);
         let seconds = time.as_secs_f64();
         let rate = operations / seconds;
         let share = peak.map_or(String::new(), |peak| format!(" ({:.0} % of the peak)", 100.0 * rate / peak));
@@ -145,7 +152,7 @@ fn train(options: &Options, setting: &mut Setting, peak: &Peak) -> Result<(), Fa
     let operations = 3.0 * setting.forward_operations;
     let mut plain_time = None;
     if options.straightforward {
-        reset_memory_peak();
+        reset_peak_memory(setting.device);
         let mut plain = Straightforward::new(&setting.model);
         setting.model.set_attention_path(AttentionPath::Reference);
         let mut best: Option<(Duration, f64)> = None;
@@ -158,8 +165,7 @@ fn train(options: &Options, setting: &mut Setting, peak: &Peak) -> Result<(), Fa
             }
         }
         if let Some((time, loss)) = best {
-            let memory = memory_peak_mib();
-            setting.report("straightforward fp32 step", time, operations, peak.of(Precision::Fp32), memory);
+            setting.report("straightforward fp32 step", time, operations, peak.of(Precision::Fp32));
             println!("  loss {loss:.6}");
             plain_time = Some(time);
         }
@@ -184,11 +190,15 @@ fn train(options: &Options, setting: &mut Setting, peak: &Peak) -> Result<(), Fa
         epsilon: 1e-8,
         weight_decay: 0.0,
     };
-    for &precision in &options.precisions {
+    for precision in setting.precisions.clone() {
         setting.model.set_precision(precision);
-        reset_memory_peak();
+        reset_peak_memory(setting.device);
         let mut best: Option<(Duration, [Duration; 2], PhaseTimes, f64)> = None;
-        for step in 1..=options.steps {
+        // On a GPU one more step that waits between phases tells how long each takes.
+        let watched = u64::from(setting.device != Device::Cpu);
+        for step in 1..=options.steps + watched {
+            let is_watched = step > options.steps;
+            setting.model.wait_after_phases(is_watched);
             let _ = setting.model.take_phase_times();
             let mut phases = [Duration::ZERO; 2];
             let (loss, time) = timed(setting.device, || {
@@ -198,20 +208,28 @@ fn train(options: &Options, setting: &mut Setting, peak: &Peak) -> Result<(), Fa
                 phases[0] = start.elapsed();
                 flat.zero_grad();
                 let loss = setting.model.train_step(&batch, &truth, 1.0, step)?;
+                if is_watched {
+                    wait(setting.device);
+                }
                 let start = Instant::now();
                 let _ = plmicd_torch::clip_grad_norm(flat.grads(), 1.0)?;
                 rule.step(&flat.values().detach(), flat.grads(), &first, &second, step)?;
+                if is_watched {
+                    wait(setting.device);
+                }
                 phases[1] = start.elapsed();
                 Ok(f64::try_from(loss)?)
             })?;
             let times = setting.model.take_phase_times();
-            if best.as_ref().is_none_or(|(shortest, ..)| time < *shortest) {
-                best = Some((time, phases, times, loss));
+            match &mut best {
+                Some((_, of_phases, of_model, _)) if is_watched => (*of_phases, *of_model) = (phases, times),
+                Some((shortest, ..)) if time >= *shortest => {}
+                _ => best = Some((time, phases, times, loss)),
             }
         }
+        setting.model.wait_after_phases(false);
         let Some((time, [input, optimizer], phases, loss)) = best else { continue };
-        let memory = memory_peak_mib();
-        setting.report(&format!("{} step", name(precision)), time, operations, peak.of(precision), memory);
+        setting.report(&format!("{} step", precision.as_str()), time, operations, peak.of(precision));
         println!(
             "  input {:.3} s, encoder forward {:.2} s and backward {:.2} s, label attention {:.2} s, optimizer {:.2} s; loss {loss:.6}",
             input.as_secs_f64(),
@@ -234,7 +252,7 @@ fn predict(options: &Options, setting: &mut Setting, peak: &Peak) -> Result<(), 
     let operations = setting.forward_operations;
     let mut plain: Option<(Duration, Tensor)> = None;
     if options.straightforward {
-        reset_memory_peak();
+        reset_peak_memory(setting.device);
         setting.model.set_attention_path(AttentionPath::Reference);
         for _ in 0..options.plain_steps {
             let run = || Straightforward::scores(&setting.model, &setting.notes);
@@ -244,21 +262,14 @@ fn predict(options: &Options, setting: &mut Setting, peak: &Peak) -> Result<(), 
             }
         }
         if let Some((time, _)) = &plain {
-            let memory = memory_peak_mib();
-            setting.report(
-                "straightforward fp32 forward",
-                *time,
-                operations,
-                peak.of(Precision::Fp32),
-                memory,
-            );
+            setting.report("straightforward fp32 forward", *time, operations, peak.of(Precision::Fp32));
         }
         setting.model.set_attention_path(AttentionPath::Fused);
     }
-    for &precision in &options.precisions {
+    for precision in setting.precisions.clone() {
         setting.model.set_precision(precision);
         setting.model.hold_weights();
-        reset_memory_peak();
+        reset_peak_memory(setting.device);
         let mut best: Option<(Duration, Duration, Tensor)> = None;
         for _ in 0..options.steps {
             let mut input = Duration::ZERO;
@@ -273,13 +284,7 @@ fn predict(options: &Options, setting: &mut Setting, peak: &Peak) -> Result<(), 
             }
         }
         let Some((time, input, scores)) = best else { continue };
-        setting.report(
-            &format!("{} forward", name(precision)),
-            time,
-            operations,
-            peak.of(precision),
-            memory_peak_mib(),
-        );
+        setting.report(&format!("{} forward", precision.as_str()), time, operations, peak.of(precision));
         println!("  input {:.3} s", input.as_secs_f64());
         if let Some((plain, expected)) = &plain {
             let off = f64::try_from((scores - expected).abs().max())?;
@@ -291,11 +296,4 @@ fn predict(options: &Options, setting: &mut Setting, peak: &Peak) -> Result<(), 
         setting.model.release_weights();
     }
     Ok(())
-}
-
-fn name(precision: Precision) -> &'static str {
-    match precision {
-        Precision::Bf16 => "bf16",
-        _ => "fp32",
-    }
 }

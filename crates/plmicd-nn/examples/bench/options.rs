@@ -1,6 +1,7 @@
 //! The command line of the benchmark.
 
 use plmicd_nn::Precision;
+use tch::Device;
 
 use crate::Failure;
 
@@ -14,8 +15,8 @@ pub enum Mode {
 #[derive(Clone, Debug)]
 pub struct Options {
     pub mode: Mode,
-    /// Notes of a step.
-    pub notes: usize,
+    /// Notes of a step; the device's usual number where absent.
+    notes: Option<usize>,
     /// Tokens of a note, special tokens included.
     pub tokens: usize,
     pub segment: usize,
@@ -29,7 +30,8 @@ pub struct Options {
     pub plain_steps: u64,
     /// Whether the straightforward way is measured, too.
     pub straightforward: bool,
-    pub precisions: Vec<Precision>,
+    /// What the device is fast in where empty.
+    precisions: Vec<Precision>,
     /// GiB that training may take in all; everything is kept where absent.
     pub memory: Option<f64>,
     pub threads: Option<usize>,
@@ -37,7 +39,7 @@ pub struct Options {
 }
 
 pub const USAGE: &str = "bench train|predict [--notes N] [--tokens N] [--segment N] [--labels N] [--layers N] \
-    [--hidden N] [--heads N] [--vocabulary N] [--steps N] [--plain-steps N] [--no-plain] [--precision fp32,bf16] \
+    [--hidden N] [--heads N] [--vocabulary N] [--steps N] [--plain-steps N] [--no-plain] [--precision fp32,tf32,bf16] \
     [--memory GIB] [--threads N] [--device cpu|cuda]";
 
 impl Options {
@@ -47,10 +49,9 @@ impl Options {
             Some("predict") => Mode::Predict,
             _ => return Err(USAGE.into()),
         };
-        // bf16 without instructions for it is emulated, and takes minutes.
         let mut options = Options {
             mode,
-            notes: 2,
+            notes: None,
             tokens: 3072,
             segment: 128,
             labels: 8922,
@@ -66,7 +67,6 @@ impl Options {
             threads: None,
             device: "auto".to_owned(),
         };
-        let mut named = None;
         while let Some(word) = words.next() {
             if word == "--no-plain" {
                 options.straightforward = false;
@@ -74,7 +74,7 @@ impl Options {
             }
             let value = words.next().ok_or_else(|| format!("{word} needs a value; {USAGE}"))?;
             match word.as_str() {
-                "--notes" => options.notes = value.parse()?,
+                "--notes" => options.notes = Some(value.parse()?),
                 "--tokens" => options.tokens = value.parse()?,
                 "--segment" => options.segment = value.parse()?,
                 "--labels" => options.labels = value.parse()?,
@@ -87,21 +87,37 @@ impl Options {
                 "--memory" => options.memory = Some(value.parse()?),
                 "--threads" => options.threads = Some(value.parse()?),
                 "--device" => options.device = value,
-                "--precision" => named = Some(value),
+                "--precision" => {
+                    options.precisions = value.split(',').map(precision).collect::<Result<_, _>>()?;
+                }
                 other => return Err(format!("{other} is unknown; {USAGE}").into()),
             }
         }
-        let named = named.unwrap_or_else(|| match options.device == "cpu" || options.device == "auto" {
-            true if !plmicd_torch::cpu_capabilities().fast_bf16() => "fp32".to_owned(),
-            _ => "fp32,bf16".to_owned(),
-        });
-        for word in named.split(',') {
-            options.precisions.push(match word {
-                "fp32" => Precision::Fp32,
-                "bf16" => Precision::Bf16,
-                other => return Err(format!("precision {other} is unknown; {USAGE}").into()),
-            });
-        }
         Ok(options)
+    }
+
+    /// Notes of a step: the paper's batch on a GPU, less where it takes long.
+    pub fn notes(&self, device: Device) -> usize {
+        self.notes.unwrap_or(if device == Device::Cpu { 2 } else { 8 })
+    }
+
+    /// The number formats that are measured. bf16 without instructions for it is emulated, and takes minutes.
+    pub fn precisions(&self, device: Device) -> Vec<Precision> {
+        if !self.precisions.is_empty() {
+            return self.precisions.clone();
+        }
+        let has_bf16 = plmicd_torch::fast_bf16(device);
+        let all =
+            [(Precision::Fp32, true), (Precision::Tf32, device != Device::Cpu), (Precision::Bf16, has_bf16)];
+        all.into_iter().filter_map(|(precision, is_fast)| is_fast.then_some(precision)).collect()
+    }
+}
+
+fn precision(word: &str) -> Result<Precision, Failure> {
+    match word {
+        "fp32" => Ok(Precision::Fp32),
+        "tf32" => Ok(Precision::Tf32),
+        "bf16" => Ok(Precision::Bf16),
+        other => Err(format!("precision {other} is unknown; {USAGE}").into()),
     }
 }

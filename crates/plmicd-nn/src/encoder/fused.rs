@@ -4,10 +4,10 @@
 use std::cell::RefCell;
 
 use plmicd_torch::{Attention, Dropout, EmbeddingTables, FeedForward, Norm, Projections};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::{Embeddings, Encoder, Layer};
-use crate::config::{HiddenAct, ModelType};
+use crate::config::{HiddenAct, ModelType, Padding};
 use crate::layers::LayerNorm;
 use crate::self_attention::AttentionPath;
 use crate::{NnError, Precision};
@@ -40,12 +40,19 @@ impl Encoder {
     /// Whether this module computes a forward pass of these. Padding that has to be computed is left to libtorch's
     /// attention, whose rounding in segments of nothing but padding is the published one.
     pub(super) fn is_fused(&self, ids: &Tensor, mask: &Tensor) -> bool {
-        let device = ids.device();
         let computes = || self.leaves_padding_out || i64::try_from(mask.min()).is_ok_and(|least| least > 0);
+        self.can_fuse(ids.device()) && computes()
+    }
+
+    /// Whether this module computes every forward pass of a model of this padding.
+    pub(crate) fn always_fuses(&self, padding: Padding, device: Device) -> bool {
+        self.can_fuse(device) && padding == Padding::Mask
+    }
+
+    fn can_fuse(&self, device: Device) -> bool {
         self.compute.attention_path == AttentionPath::Fused
             && self.config.hidden_act == HiddenAct::Gelu
             && plmicd_torch::fused_layers(device)
-            && computes()
     }
 
     /// Leaves the states of padding out: they are 0 then, and cost nothing. Right where nothing reads them.
@@ -56,7 +63,8 @@ impl Encoder {
     /// Makes the bf16 copies of the weights that the coming calls need. Whoever changes weights in between has to call
     /// it again, or [`Encoder::release_low`].
     pub(crate) fn hold_low(&self) {
-        let low = (self.compute.precision == Precision::Bf16).then(|| self.low_layers());
+        let is_read = plmicd_torch::fused_layers(self.embeddings.device());
+        let low = (is_read && self.compute.precision == Precision::Bf16).then(|| self.low_layers());
         *self.low.0.borrow_mut() = low;
     }
 

@@ -95,7 +95,7 @@ fn sinusoids(positions: i64, size: i64, device: Device) -> Sinusoids {
     let values: Vec<f32> = (0..positions)
         .flat_map(|position| (0..size).map(move |dimension| value(position, dimension)))
         .collect();
-    Sinusoids(Tensor::from_slice(&values).view([positions, size]).to_device(device))
+    Sinusoids(upload(&values, &[positions, size], device))
 }
 
 impl Sinusoids {

@@ -6,8 +6,7 @@
 
 use tch::Tensor;
 
-use super::pooled::{Note, Pass, flat};
-use crate::precision::widened;
+use super::pooled::{Note, Pass, against, flat};
 
 /// Weights of a logit that is linear in the average.
 pub(super) struct Linear<'a> {
@@ -25,12 +24,12 @@ pub(super) fn scores(
     values: &Tensor,
     mask: Option<&Tensor>,
 ) -> (Tensor, Tensor, Tensor) {
-    let mut products = widened(queries.matmul(&keys.transpose(1, 2)));
+    let mut products = against(queries, keys);
     if let Some(mask) = mask {
         products += mask;
     }
     let attention = products.softmax(-1, None);
-    let products = widened(outputs.matmul(&values.transpose(1, 2)));
+    let products = against(outputs, values);
     let scores = (&attention * &products).sum_dim_intlist(-1, false, None);
     (attention, products, scores)
 }

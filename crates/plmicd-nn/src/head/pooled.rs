@@ -11,13 +11,13 @@
 use std::fmt::Debug;
 
 use plmicd_torch::{backward_with_gradient, grad_or_zeros};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::linear::{self, Linear};
 use crate::NnError;
 use crate::label_attention::{LabelAttention, OnePass, blocks};
 use crate::loss::Loss;
-use crate::precision::{Precision, widened};
+use crate::precision::Precision;
 use crate::segment::SegmentBatch;
 
 /// What makes one label attention differ from another.
@@ -131,7 +131,7 @@ fn pool(
     mask: Option<&Tensor>,
     scale: f64,
 ) -> (Tensor, Tensor) {
-    let mut scores = widened(queries.matmul(&keys.transpose(1, 2)));
+    let mut scores = against(queries, keys);
     if scale != 1.0 {
         scores /= scale;
     }
@@ -139,8 +139,33 @@ fn pool(
         scores += mask;
     }
     let attention = scores.softmax(-1, None);
-    let pooled = widened(attention.to_kind(values.kind()).matmul(values));
+    let pooled = by_segment(&attention.to_kind(values.kind()), values);
     (attention, pooled)
+}
+
+/// The products [S,L,C] of vectors [L,D] with the rows of segments [S,C,D]; those of bf16 in fp32, as they were summed.
+pub(super) fn against(vectors: &Tensor, segments: &Tensor) -> Tensor {
+    match vectors.kind() {
+        Kind::BFloat16 => {
+            let (s, c, _) = segments.size3().expect("rows of segments are [S,C,D]");
+            let rows = segments.flatten(0, 1).transpose(0, 1);
+            let products = plmicd_torch::wide_product(vectors, &rows).expect("vectors of the rows' size");
+            products.view([-1, s, c]).transpose(0, 1)
+        }
+        _ => vectors.matmul(&segments.transpose(1, 2)),
+    }
+}
+
+/// The products [S,L,U] of `a` [S,L,C] and `b` [S,C,U] segment by segment; those of bf16 in fp32, as they were summed.
+fn by_segment(a: &Tensor, b: &Tensor) -> Tensor {
+    match a.kind() {
+        Kind::BFloat16 => {
+            let product = |segment| plmicd_torch::wide_product(&a.get(segment), &b.get(segment));
+            let products = (0..a.size()[0]).map(|segment| product(segment).expect("matrices that fit"));
+            Tensor::stack(&products.collect::<Vec<_>>(), 0)
+        }
+        _ => a.matmul(b),
+    }
 }
 
 /// [S,L,C] -> [L,S*C].
@@ -309,7 +334,7 @@ impl Pass<'_> {
             let inner = (&grad_pooled * pooled.detach()).sum_dim_intlist(-1, true, None);
             let grad_pooled = low(&grad_pooled);
             // dS = A (dA - rowsum(dM M)), in the place of dA.
-            let mut grad_scores = widened(grad_pooled.matmul(&note.values.transpose(1, 2)));
+            let mut grad_scores = by_segment(&grad_pooled, &note.values.transpose(1, 2));
             let _ = grad_scores.g_sub_(&inner).g_mul_(&attention);
             if scale != 1.0 {
                 grad_scores /= scale;
@@ -325,11 +350,16 @@ impl Pass<'_> {
 
     /// `sum += a b` segment by segment, with `sum` in fp32 whatever the product is computed in.
     fn add_products(&self, sum: &Tensor, a: &Tensor, b: &Tensor) {
-        let mut sum = sum.shallow_clone();
-        let _ = match self.head.precision() {
-            Precision::Bf16 => sum.g_add_(&a.matmul(b)),
-            _ => sum.baddbmm_(a, b),
-        };
+        match self.head.precision() {
+            Precision::Bf16 => {
+                for segment in 0..sum.size()[0] {
+                    self.add_product(&sum.get(segment), &a.get(segment), &b.get(segment));
+                }
+            }
+            _ => {
+                let _ = sum.shallow_clone().baddbmm_(a, b);
+            }
+        }
     }
 }
 

@@ -42,7 +42,7 @@ impl LabelAttention {
                     (low(states), low(&projected))
                 })
                 .collect();
-            for block in self.label_blocks(label_block) {
+            for block in self.label_blocks(labels_at_a_time(label_block, spans, states.device())) {
                 let bias = block.of(&self.bias);
                 for (note, (states, projected)) in (0..).zip(&notes) {
                     let scores = if self.is_fused(states) {
@@ -88,7 +88,7 @@ impl LabelAttention {
             let mut total = Tensor::zeros([], (states.kind(), states.device()));
             let notes: Vec<Note> =
                 (0..).zip(spans).map(|(note, span)| pass.note(self, span, targets.get(note))).collect();
-            for block in self.label_blocks(label_block) {
+            for block in self.label_blocks(labels_at_a_time(label_block, spans, states.device())) {
                 for note in &notes {
                     total += self.block_pass(note, &block, loss, scale / count, &gradients);
                 }
@@ -291,8 +291,36 @@ pub(super) struct Note {
     pub(super) targets: Tensor,
 }
 
+/// Bytes that what a block of labels makes of a note may take on a GPU.
+const GPU_BLOCK_BYTES: i64 = 512 << 20;
+/// Matrices of a block's labels by a note's tokens that are there at once, in fp32.
+const BLOCK_MATRICES: i64 = 6;
+
+/// On a GPU blocks are larger than `label_block`, where that fits in any case: many small operations would leave it idle.
+fn labels_at_a_time(label_block: usize, spans: &[Span], device: Device) -> usize {
+    let longest = spans.iter().map(|span| span.length).max().unwrap_or(0).max(1);
+    match device {
+        Device::Cpu => label_block,
+        _ => label_block.max((GPU_BLOCK_BYTES / (4 * BLOCK_MATRICES * longest)) as usize),
+    }
+}
+
 /// Starts and lengths of the blocks of labels.
 pub(crate) fn blocks(num_labels: i64, label_block: usize) -> impl Iterator<Item = (i64, i64)> {
     let step = label_block.max(1);
     (0..num_labels).step_by(step).map(move |start| (start, (num_labels - start).min(step as i64)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_on_a_gpu_are_as_large_as_memory_allows_whatever_the_number_of_labels() {
+        let spans = [100, 3072].map(|length| Span { start: 0, length });
+        assert_eq!(labels_at_a_time(512, &spans, Device::Cpu), 512);
+        assert_eq!(labels_at_a_time(512, &spans, Device::Cuda(0)), 7281);
+        assert_eq!(labels_at_a_time(9000, &spans, Device::Cuda(0)), 9000);
+        assert!(labels_at_a_time(512, &[], Device::Cuda(0)) >= 512);
+    }
 }

@@ -170,7 +170,8 @@ impl SlidingAttention {
     ) -> Tensor {
         let kind = query.kind();
         let drops = dropout.is_on() && self.dropout > 0.0;
-        if path == AttentionPath::Fused && !drops {
+        if path == AttentionPath::Fused && (!drops || query.device() != Device::Cpu) {
+            let p = dropout.share_in_operation(self.dropout, query.device());
             let mask = match kind {
                 Kind::BFloat16 => mask.clamp_min(LOWEST_BF16).to_kind(Kind::BFloat16),
                 _ => mask.shallow_clone(),
@@ -180,7 +181,7 @@ impl SlidingAttention {
                 key,
                 value,
                 Some(mask),
-                0.0,
+                p,
                 false,
                 None,
                 false,

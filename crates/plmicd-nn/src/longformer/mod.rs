@@ -48,6 +48,11 @@ impl Longformer {
         &self.config
     }
 
+    /// Tokens that a token sees around its own.
+    pub(crate) fn window(&self) -> i64 {
+        self.window
+    }
+
     pub(crate) fn set_attention_path(&mut self, path: AttentionPath) {
         self.path = path;
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tch::Tensor;
 
 use super::{MaskedLm, names};
-use crate::model_folder::{CONFIG, SECTION, WEIGHTS, read_weights, sorted, write_json};
+use crate::model_folder::{CONFIG, OF_THE_SOURCE, SECTION, WEIGHTS, read_weights, sorted, write_json};
 use crate::weights::{Growth, Wanted, fill};
 use crate::{LoadReport, ModelType, NamedParameter, NnError, write_safetensors};
 
@@ -71,8 +71,7 @@ impl MaskedLm {
     fn config_json(&self) -> Value {
         let config = self.encoder.config();
         let mut fields = config.to_json();
-        // Of the task the encoder was trained for before, not of this one.
-        for stale in ["id2label", "label2id", "problem_type", "num_labels", "model_mode", SECTION] {
+        for stale in OF_THE_SOURCE.into_iter().chain(["model_mode", SECTION]) {
             fields.remove(stale);
         }
         let architecture = match config.model_type {

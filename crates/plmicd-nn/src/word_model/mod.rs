@@ -19,6 +19,7 @@ use plmicd_torch::Dropout;
 use tch::{Device, Kind, Tensor};
 
 use crate::parameters::{Init, NamedParameter, ParameterStore};
+use crate::scoring::{inference_batches, side_by_side_batches};
 use crate::segment::{Span, SpecialTokens};
 use crate::{LabelAttention, LabelTargets, NnError, Padding, Precision};
 
@@ -159,6 +160,8 @@ impl WordModel {
 
     /// Chooses the number format of label attention's matrix products. What reads the words computes in fp32.
     pub fn set_precision(&mut self, precision: Precision) {
+        let precision = precision.resolved(self.device);
+        precision.prepare(self.device);
         self.head.set_precision(precision);
         if let Some(hierarchy) = &mut self.hierarchy {
             hierarchy.set_precision(precision);
@@ -312,10 +315,11 @@ impl WordModel {
         Ok(total)
     }
 
-    /// The loss of logits [B,Y], reduced as in training and without the term of descriptions, as a number.
-    pub fn loss(&self, logits: &Tensor, truth: &LabelTargets) -> Result<f64, NnError> {
+    /// The loss of logits [B,Y], reduced as in training and without the term of descriptions: a scalar in
+    /// double precision.
+    pub fn loss(&self, logits: &Tensor, truth: &LabelTargets) -> Tensor {
         let mean = self.config.loss.elementwise(logits, truth.tensor()).mean(Kind::Double);
-        Ok(f64::try_from(mean)? * self.config.loss_reduction.factor(self.num_labels()))
+        mean * self.config.loss_reduction.factor(self.num_labels())
     }
 
     /// DR-CAML's part of the loss, differentiable.
@@ -360,6 +364,8 @@ pub struct WordLayout {
     vocab_size: i64,
     pad: i64,
     gap: usize,
+    /// Whether the notes of a batch are read side by side: by an LSTM. Convolutions read them one after the other.
+    side_by_side: bool,
 }
 
 impl WordLayout {
@@ -371,6 +377,15 @@ impl WordLayout {
             vocab_size: config.vocab_size,
             pad: config.pad_token_id,
             gap: config.gap(),
+            side_by_side: config.architecture == WordArchitecture::BiLstm,
+        }
+    }
+
+    /// Puts notes of these lengths into batches for scoring, of at most `max_tokens` words each, padding included.
+    pub fn inference_batches(&self, lengths: &[usize], max_tokens: usize) -> Vec<Vec<usize>> {
+        match self.side_by_side {
+            true => side_by_side_batches(lengths, max_tokens, self.padding),
+            false => inference_batches(lengths, 1, max_tokens, self.padding),
         }
     }
 

@@ -1,6 +1,6 @@
 //! One update of the weights, and the reading of its figures.
 
-use plmicd_torch::TorchError;
+use plmicd_torch::{Fetch, TorchError};
 use tch::{Kind, Tensor};
 
 use super::Run;
@@ -21,9 +21,8 @@ pub(super) struct Unread {
     batch: usize,
     step: u64,
     learning_rate: f64,
-    /// Mean loss over its examples, a scalar beside the model; as is the next one.
-    loss: Tensor,
-    gradient_norm: Tensor,
+    /// Mean loss over its examples and norm of the gradient, on their way from where the model is.
+    figures: Fetch,
 }
 
 impl Run<'_> {
@@ -72,14 +71,14 @@ impl Run<'_> {
         let torch = |source: TorchError| TrainError::task("updating the weights", source);
         let gradient_norm = self.optimizer.clip().map_err(torch)?;
         self.optimizer.step(factor, step, &(&gradient_norm + &loss)).map_err(torch)?;
+        let figures = Tensor::stack(&[&loss, &gradient_norm].map(|figure| figure.to_kind(Kind::Double)), 0);
         self.unread = Some(Unread {
             pieces: update.pieces.clone(),
             examples: update.examples,
             batch: update.range.start + 1,
             step,
             learning_rate: self.config.optimizer.learning_rate * factor,
-            loss,
-            gradient_norm,
+            figures: Fetch::begin(&figures).map_err(torch)?,
         });
         self.progress.step = step;
         self.progress.batch = update.range.end;
@@ -109,14 +108,15 @@ impl Run<'_> {
         T: Task<Batch = S::Batch>,
     {
         let Some(unread) = self.unread.take() else { return Ok(()) };
-        let look = || [&unread.loss, &unread.gradient_norm].map(|tensor| tensor.f_double_value(&[]));
+        let look = || unread.figures.wait();
         // Where a process has gone meanwhile, nothing is saved: the weights follow from half a sum.
-        let [loss, gradient_norm] = match &self.peers {
+        let figures = match &self.peers {
             Some(peers) if self.reads_late => peers.look(look)?,
             _ => look(),
         };
-        let torch = |source| TrainError::task(format!("training step {}", unread.step), source);
-        let (loss, gradient_norm) = (loss.map_err(torch)?, gradient_norm.map_err(torch)?);
+        let figures =
+            figures.map_err(|source| TrainError::task(format!("training step {}", unread.step), source))?;
+        let [loss, gradient_norm] = [0, 1].map(|at| figures.double_value(&[at]));
         let fault = match loss.is_finite() && gradient_norm.is_finite() {
             true => self.guard.update(loss, gradient_norm),
             false => Some(Fault::NonFinite),

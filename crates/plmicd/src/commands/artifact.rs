@@ -13,7 +13,15 @@ use crate::ui::text;
 
 /// Runs one caretaker command.
 pub fn artifact(world: &World<'_>, command: &ArtifactCommand) -> Result<(), Failure> {
-    let store = world.store()?;
+    let only_reads = match command {
+        ArtifactCommand::Ls { .. }
+        | ArtifactCommand::Show { .. }
+        | ArtifactCommand::Cat { .. }
+        | ArtifactCommand::Diff { .. } => true,
+        ArtifactCommand::Verify { quarantine, .. } => !quarantine,
+        _ => false,
+    };
+    let store = if only_reads { world.store_to_read()? } else { world.store()? };
     match command {
         ArtifactCommand::Ls { kind } => ls(world, &store, kind.as_deref()),
         ArtifactCommand::Show { artifact } => show(world, &store, artifact),

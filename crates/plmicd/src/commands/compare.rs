@@ -15,7 +15,7 @@ const LEVEL: f64 = 0.05;
 
 /// Compares two evaluations, note by note.
 pub fn compare(world: &World<'_>, args: &CompareArgs) -> Result<(), Failure> {
-    let store = world.store()?;
+    let store = world.store_to_read()?;
     let (first, second) = (find(&store, &args.first)?, find(&store, &args.second)?);
     let (labels, outcomes) = read(&first, args.split)?;
     let (other_labels, other) = read(&second, args.split)?;

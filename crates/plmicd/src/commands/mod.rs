@@ -106,11 +106,16 @@ impl<'a> World<'a> {
         Ok(Store::open(&self.store_root)?)
     }
 
+    /// A store that is there, to look into.
+    pub fn store_to_read(&self) -> Result<Store, Failure> {
+        Ok(Store::open_to_read(&self.store_root)?)
+    }
+
     /// The store, which asks the shared one, where there is one, for what it lacks.
     pub fn shared_store(&self) -> Result<Store, Failure> {
         let store = self.store()?;
         match &self.remote {
-            Some(url) => shared::attach(store, url),
+            Some(url) => shared::attach(self, store, url),
             None => Ok(store),
         }
     }

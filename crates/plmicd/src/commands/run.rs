@@ -278,7 +278,11 @@ fn summary(world: &World<'_>, store: &Store, record: &RunRecord, seconds: f64) -
             .filter(|(_, node)| node.outcome == Outcome::Failed)
             .map(|(name, node)| format!("stage `{name}`: {}", node.error.as_deref().unwrap_or("failed")))
             .collect();
-        let hint = format!("plmicd show {} tells more; the same command goes on from here", record.id);
+        let store = match world.store_root().as_str() {
+            crate::cli::USUAL_STORE => String::new(),
+            other => format!(" --store {other}"),
+        };
+        let hint = format!("plmicd show {}{store} tells more; the same command goes on from here", record.id);
         return Err(Failure::new(exit::STAGE, format!("{}\nhint: {hint}", failures.join("\n"))));
     }
     if count(Outcome::Interrupted) + count(Outcome::NotRun) > 0 {

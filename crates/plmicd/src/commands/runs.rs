@@ -25,7 +25,7 @@ pub fn table(header: &[&str]) -> Table {
 
 /// Past runs, newest last.
 pub fn list(world: &World<'_>, args: &RunsArgs) -> Result<(), Failure> {
-    let store = world.store()?;
+    let store = world.store_to_read()?;
     let ids = run_record::list(&store)?;
     let mut records: Vec<RunRecord> = Vec::new();
     for id in ids.iter().rev() {
@@ -72,7 +72,7 @@ fn result(record: &RunRecord) -> &'static str {
 
 /// One run.
 pub fn show(world: &World<'_>, args: &ShowArgs) -> Result<(), Failure> {
-    let store = world.store()?;
+    let store = world.store_to_read()?;
     if let Some(format) = args.format {
         let file = match format {
             TableFormat::Md => file::MARKDOWN,
@@ -212,7 +212,7 @@ pub fn running(store: &Store, pipeline: &str) -> Result<BTreeMap<String, String>
 
 /// The log of a node of a run.
 pub fn logs(world: &World<'_>, args: &LogsArgs) -> Result<(), Failure> {
-    let store = world.store()?;
+    let store = world.store_to_read()?;
     let record = find(&store, &args.run)?;
     let path = store.runs_dir().join(&record.id).join("logs").join(format!("{}.log", args.node));
     if !record.nodes.contains_key(&args.node) && !path.is_file() {

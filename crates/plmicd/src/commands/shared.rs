@@ -31,7 +31,7 @@ mod without {
         ))
     }
 
-    pub fn attach(_store: Store, _url: &str) -> Result<Store, Failure> {
+    pub fn attach(_world: &World<'_>, _store: Store, _url: &str) -> Result<Store, Failure> {
         absent()
     }
 
@@ -68,30 +68,75 @@ mod with {
     /// Seconds between two lines of a transfer.
     const LOG_SECONDS: u64 = 10;
 
-    fn open(url: &str) -> Result<Remote, Failure> {
-        let options: Vec<(String, String)> = std::env::vars_os()
+    /// The settings of object stores that the environment holds.
+    fn options() -> Vec<(String, String)> {
+        std::env::vars_os()
             .filter_map(|(name, value)| {
                 Some((name.into_string().ok()?.to_ascii_lowercase(), value.into_string().ok()?))
             })
             .filter(|(name, _)| VARIABLES.iter().any(|prefix| name.starts_with(prefix)))
-            .collect();
-        Ok(Remote::open(url, &options)?)
+            .collect()
     }
 
-    fn given(world: &World<'_>) -> Result<Remote, Failure> {
-        match world.remote() {
-            Some(url) => open(url),
-            None => Err(Failure::usage(
-                "which shared store?\nhint: name it with --remote URL, or in PLMICD_REMOTE",
-            )),
+    fn given<'a>(world: &'a World<'_>) -> Result<&'a str, Failure> {
+        world.remote().ok_or_else(|| {
+            Failure::usage("which shared store?\nhint: name it with --remote URL, or in PLMICD_REMOTE")
+        })
+    }
+
+    pub fn attach(world: &World<'_>, store: Store, url: &str) -> Result<Store, Failure> {
+        match Remote::open(url, &options()) {
+            Ok(remote) => Ok(store.with_mirror(Arc::new(remote))),
+            Err(error @ RemoteError::NoFolder { .. }) => {
+                world.terminal.warn(&format!("going on without the shared store: {error}"));
+                Ok(store)
+            }
+            Err(error) => Err(error.into()),
         }
     }
 
-    pub fn attach(store: Store, url: &str) -> Result<Store, Failure> {
-        Ok(store.with_mirror(Arc::new(open(url)?)))
+    /// What one artifact could not be moved for, while the others still can be.
+    fn is_its_own(error: &RemoteError) -> bool {
+        use plmicd_artifact::StoreError;
+        matches!(
+            error,
+            RemoteError::Restricted { .. }
+                | RemoteError::Damaged { .. }
+                | RemoteError::Missing { .. }
+                | RemoteError::Store(StoreError::Damaged { .. } | StoreError::Missing { .. })
+        )
     }
 
-    /// Pushes each artifact; one that must not be shared stops nothing, but the command fails at the end.
+    /// Moves each artifact; one that cannot be stops nothing, but the command fails at the end.
+    fn each(
+        world: &World<'_>,
+        artifacts: &[ArtifactRef],
+        mut transfer: impl FnMut(
+            &ArtifactRef,
+            &mut plmicd_artifact::Progress<'_>,
+        ) -> Result<Transfer, RemoteError>,
+        said: impl FnOnce(usize, Transfer) -> String,
+    ) -> Result<(), Failure> {
+        let mut failed: Option<Failure> = None;
+        let (mut total, mut count) = (Transfer::default(), 0);
+        for artifact in artifacts {
+            match follow(world, artifact, |progress| transfer(artifact, progress)) {
+                Ok(done) => {
+                    count += 1;
+                    total.files += done.files;
+                    total.bytes += done.bytes;
+                    total.present += done.present;
+                }
+                Err(error) if is_its_own(&error) && failed.is_none() => failed = Some(error.into()),
+                Err(error) if is_its_own(&error) => world.terminal.say(&chain(&error)),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        world.terminal.print(&said(count, total));
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Pushes each artifact.
     pub fn push(
         world: &World<'_>,
         store: &Store,
@@ -99,8 +144,8 @@ mod with {
         allow_restricted: bool,
         again: bool,
     ) -> Result<(), Failure> {
-        let remote = given(world)?;
-        let artifacts = match wanted {
+        let remote = Remote::open_or_make(given(world)?, &options())?;
+        let artifacts: Vec<ArtifactRef> = match wanted {
             Wanted::All => store.list()?.into_iter().map(|a| ArtifactRef::new(a.kind, a.digest)).collect(),
             Wanted::Named(names) => {
                 names.iter().map(|name| store.resolve(name)).collect::<Result<Vec<_>, _>>()?
@@ -108,34 +153,30 @@ mod with {
             Wanted::Run(run) => of_run(store, run)?,
         };
         let options = PushOptions { allow_restricted, again };
-        let mut refused = None;
-        let (mut total, mut count) = (Transfer::default(), 0);
-        for artifact in &artifacts {
-            match follow(world, artifact, |progress| remote.push(store, artifact, options, progress)) {
-                Ok(done) => {
-                    count += 1;
-                    add(&mut total, done);
-                }
-                Err(error @ RemoteError::Restricted { .. }) => {
-                    refused.get_or_insert(error);
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        world.terminal.print(&format!(
-            "pushed {count} of {} artifacts to {}: {} new files, {}, {} there already",
-            artifacts.len(),
-            remote.url(),
-            total.files,
-            text::bytes(total.bytes),
-            total.present
-        ));
-        refused.map_or(Ok(()), |error| Err(error.into()))
+        // None may be collected while the others are on their way.
+        let kept: Vec<_> =
+            artifacts.iter().map(|artifact| (artifact.kind.clone(), artifact.digest)).collect();
+        let _lease = store.lease(&kept)?;
+        each(
+            world,
+            &artifacts,
+            |artifact, progress| remote.push(store, artifact, options, progress),
+            |count, total| {
+                format!(
+                    "pushed {count} of {} artifacts to {}: {} new files, {}, {} there already",
+                    artifacts.len(),
+                    remote.url(),
+                    total.files,
+                    text::bytes(total.bytes),
+                    total.present
+                )
+            },
+        )
     }
 
     /// Pulls each artifact, with the records that lead to it.
     pub fn pull(world: &World<'_>, store: &Store, wanted: &Wanted<'_>) -> Result<(), Failure> {
-        let remote = given(world)?;
+        let remote = Remote::open(given(world)?, &options())?;
         let there = remote.list()?;
         let artifacts = match wanted {
             Wanted::Named(names) => {
@@ -144,20 +185,21 @@ mod with {
             Wanted::All | Wanted::Run(_) => there,
         };
         let records = remote.records_of(&artifacts)?;
-        let mut total = Transfer::default();
-        for artifact in &artifacts {
-            let done = follow(world, artifact, |progress| remote.pull(store, artifact, &records, progress))?;
-            add(&mut total, done);
-        }
-        world.terminal.print(&format!(
-            "pulled {} artifacts from {}: {} new files, {}, {} here already",
-            artifacts.len(),
-            remote.url(),
-            total.files,
-            text::bytes(total.bytes),
-            total.present
-        ));
-        Ok(())
+        each(
+            world,
+            &artifacts,
+            |artifact, progress| remote.pull(store, artifact, &records, progress),
+            |count, total| {
+                format!(
+                    "pulled {count} of {} artifacts from {}: {} new files, {}, {} here already",
+                    artifacts.len(),
+                    remote.url(),
+                    total.files,
+                    text::bytes(total.bytes),
+                    total.present
+                )
+            },
+        )
     }
 
     /// The artifact whose digest begins so.
@@ -224,18 +266,13 @@ mod with {
         outcome
     }
 
-    fn add(total: &mut Transfer, more: Transfer) {
-        total.files += more.files;
-        total.bytes += more.bytes;
-        total.present += more.present;
-    }
-
     impl From<RemoteError> for Failure {
         fn from(error: RemoteError) -> Self {
             let code = match &error {
-                RemoteError::Url { .. } | RemoteError::Restricted { .. } | RemoteError::Missing { .. } => {
-                    exit::USAGE
-                }
+                RemoteError::Url { .. }
+                | RemoteError::NoFolder { .. }
+                | RemoteError::Restricted { .. }
+                | RemoteError::Missing { .. } => exit::USAGE,
                 RemoteError::Damaged { .. } => exit::VERIFICATION,
                 RemoteError::Interrupted => exit::INTERRUPTED,
                 RemoteError::Io { .. } | RemoteError::Store(_) => exit::INTERNAL,

@@ -1,5 +1,7 @@
 //! Which codes are given to a note.
 
+use std::num::NonZeroUsize;
+
 use camino::Utf8PathBuf;
 use plmicd_artifact::Digest;
 use plmicd_data::{Thresholds, kind};
@@ -32,7 +34,7 @@ pub fn read(world: &World<'_>, name: &str) -> Result<Thresholds, Failure> {
 impl Decision {
     /// From the arguments, for a model of so many labels.
     pub fn new(args: &PredictArgs, thresholds: Option<Thresholds>, labels: usize) -> Result<Self, Failure> {
-        let rule = match (thresholds, args.threshold, args.top_k) {
+        let rule = match (thresholds, args.threshold, args.top_k.map(NonZeroUsize::get)) {
             (Some(thresholds), ..) => {
                 if let Some(found) =
                     thresholds.per_label.as_ref().map(Vec::len).filter(|&found| found != labels)

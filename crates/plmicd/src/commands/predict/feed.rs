@@ -1,12 +1,13 @@
 //! Notes from files to token ids, a window at a time, on a thread of its own.
 
 use std::collections::{BTreeMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{DefaultHasher, Hash};
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use blake3::Hasher;
 use camino::Utf8PathBuf;
 use plmicd_pipeline::{Event, EventSink, Interrupt, Runtime, StageContext, StageError};
 use plmicd_preprocess::{FoundText, TableColumns, TextRules, count_words, read_texts, text_file_id};
@@ -18,7 +19,7 @@ use super::output::Counts;
 use crate::failure::Failure;
 
 /// Notes that are scored and written together: enough to find others of similar length for a batch.
-const WINDOW: usize = 1000;
+const WINDOW: usize = 256;
 /// Texts are cleaned and tokenized in batches of about this size.
 const BATCH_BYTES: usize = 8 << 20;
 const BATCH_TEXTS: usize = 256;
@@ -37,6 +38,16 @@ pub struct Note {
 pub struct Window {
     pub notes: Vec<Note>,
     pub counts: Counts,
+    /// Digest of the ids and texts of all notes up to here.
+    pub digest: String,
+}
+
+/// Notes at the beginning whose codes are written already.
+#[derive(Clone, Debug, Default)]
+pub struct Skip {
+    pub notes: u64,
+    /// [`Window::digest`] after them.
+    pub digest: String,
 }
 
 /// How far the input has been read, for an estimate of its size.
@@ -68,8 +79,7 @@ pub struct Feed<'a> {
     pub encoder: Encoder,
     /// Tokens of a note that the model reads, special tokens not counted.
     pub room: usize,
-    /// Notes at the beginning whose codes are written already.
-    pub skip: u64,
+    pub skip: Skip,
     pub runtime: &'a Runtime,
     pub interrupt: Interrupt,
     pub position: Arc<Position>,
@@ -77,13 +87,18 @@ pub struct Feed<'a> {
 
 type Sender = SyncSender<Result<Window, StageError>>;
 
-/// Refuses files that are not there.
+/// Refuses files that are not there or cannot be read as files: opening a pipe waits for ever.
 pub fn check_inputs(inputs: &[Utf8PathBuf]) -> Result<Vec<Utf8PathBuf>, Failure> {
     for input in inputs.iter().filter(|input| *input != STDIN) {
         let found = std::fs::metadata(input).map_err(|error| Failure::usage(format!("{input}: {error}")))?;
         if found.is_dir() {
             return Err(Failure::usage(format!(
                 "{input} is a folder; expected files: .csv, .csv.gz, .parquet, .txt, .txt.gz\nhint: {input}/*.txt"
+            )));
+        }
+        if !found.is_file() {
+            return Err(Failure::usage(format!(
+                "{input} is a pipe or a device; expected a file\nhint: `-` reads one note from the standard input"
             )));
         }
     }
@@ -98,6 +113,30 @@ pub fn check_inputs(inputs: &[Utf8PathBuf]) -> Result<Vec<Utf8PathBuf>, Failure>
         return Err(Failure::usage("`-` is given twice, but there is one standard input"));
     }
     Ok(inputs.to_vec())
+}
+
+/// Refuses files that are not of a known form, and tables without the columns, before anything long is done.
+pub fn check_headers(
+    inputs: &[Utf8PathBuf],
+    columns: &TableColumns,
+    runtime: &Runtime,
+) -> Result<(), Failure> {
+    let context = StageContext::new(
+        BTreeMap::new(),
+        "",
+        "",
+        runtime.clone(),
+        &plmicd_pipeline::NoEvents,
+        Interrupt::default(),
+    );
+    for input in inputs.iter().filter(|input| *input != STDIN && text_file_id(input).is_none()) {
+        // The first row is enough.
+        match read_texts(input, columns, &context, &mut |_| Err(StageError::Interrupted)) {
+            Ok(()) | Err(StageError::Interrupted) => {}
+            Err(error) => return Err(super::stage_failure(error)),
+        }
+    }
+    Ok(())
 }
 
 impl Feed<'_> {
@@ -122,10 +161,17 @@ impl Feed<'_> {
             .map_err(|error| StageError::because("starting worker threads", error))?;
         let context =
             StageContext::new(BTreeMap::new(), "", "", self.runtime.clone(), &share, self.interrupt.clone());
-        let (inputs, columns, skip) = (self.inputs, self.columns, self.skip);
+        let (inputs, columns, skip) = (self.inputs, self.columns, self.skip.clone());
         let position = Arc::clone(&self.position);
-        let mut builder =
-            Builder { feed: self, workers, sender, texts: Vec::new(), bytes: 0, window: Window::default() };
+        let mut builder = Builder {
+            feed: self,
+            workers,
+            sender,
+            texts: Vec::new(),
+            bytes: 0,
+            window: Window::default(),
+            hasher: Hasher::new(),
+        };
         let mut seen = 0;
         // 64 bits of each: two ids with the same ones do not happen.
         let mut ids: HashSet<u64> = HashSet::new();
@@ -135,8 +181,15 @@ impl Feed<'_> {
             position.notes.fetch_add(1, Ordering::Relaxed);
             let mut hasher = DefaultHasher::new();
             text.id.hash(&mut hasher);
-            let is_repeated = !ids.insert(hasher.finish());
-            if seen <= skip { Ok(()) } else { builder.add(text, is_repeated) }
+            let is_repeated = !ids.insert(std::hash::Hasher::finish(&hasher));
+            builder.hash(&text);
+            if seen > skip.notes {
+                return builder.add(text, is_repeated);
+            }
+            match seen == skip.notes && builder.digest() != skip.digest {
+                true => Err(other_notes(skip.notes)),
+                false => Ok(()),
+            }
         };
         let mut before = 0;
         for (input, size) in inputs.iter().zip(sizes) {
@@ -151,9 +204,19 @@ impl Feed<'_> {
             before += size;
             share.set(before, all);
         }
+        if seen < skip.notes {
+            return Err(other_notes(skip.notes));
+        }
         builder.flush()?;
         builder.send()
     }
+}
+
+fn other_notes(done: u64) -> StageError {
+    StageError::failed(format!(
+        "the first {done} notes are no longer those whose codes were written before the command was stopped\n\
+         hint: --restart throws these codes away"
+    ))
 }
 
 /// Texts on their way to a window.
@@ -164,9 +227,20 @@ struct Builder<'a, 'b> {
     texts: Vec<FoundText>,
     bytes: usize,
     window: Window,
+    hasher: Hasher,
 }
 
 impl Builder<'_, '_> {
+    fn hash(&mut self, text: &FoundText) {
+        for part in [text.id.as_bytes(), text.text.as_bytes()] {
+            self.hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+        }
+    }
+
+    fn digest(&self) -> String {
+        self.hasher.finalize().to_hex().to_string()
+    }
+
     fn add(&mut self, text: FoundText, is_repeated: bool) -> Result<(), StageError> {
         self.window.counts.repeated_ids += u64::from(is_repeated);
         self.bytes += text.text.len();
@@ -206,7 +280,7 @@ impl Builder<'_, '_> {
 
     /// Hands the window over. The receiver has gone where it had an error or was told to stop.
     fn send(&mut self) -> Result<(), StageError> {
-        let window = std::mem::take(&mut self.window);
+        let window = Window { digest: self.digest(), ..std::mem::take(&mut self.window) };
         if window.notes.is_empty() {
             return Ok(());
         }

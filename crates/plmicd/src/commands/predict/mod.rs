@@ -37,11 +37,17 @@ const STDIN: &str = "-";
 pub fn predict(world: &World<'_>, args: &PredictArgs) -> Result<(), Failure> {
     // Whatever can be wrong with the arguments shows before a model is loaded.
     let inputs = feed::check_inputs(&args.inputs)?;
+    let columns = TableColumns {
+        id_column: args.id_column.clone(),
+        text_column: args.text_column.clone(),
+        ..TableColumns::default()
+    };
+    let runtime = Runtime { threads: args.threads, device: args.device.clone(), ..Runtime::default() };
+    feed::check_headers(&inputs, &columns, &runtime)?;
     let model = Folder::find(world, &args.model, kind::MODEL)?;
     let thresholds = args.thresholds.as_deref().map(|name| decision::read(world, name)).transpose()?;
     let rules = text_rules(world, &model.dir, args.text.as_deref())?;
 
-    let runtime = Runtime { threads: args.threads, device: args.device.clone(), ..Runtime::default() };
     let scorer = load(&model.dir, args, &runtime)?;
     let decision = Decision::new(args, thresholds, scorer.labels().len())?;
     if let Some(note) = decision.note() {
@@ -53,11 +59,6 @@ pub fn predict(world: &World<'_>, args: &PredictArgs) -> Result<(), Failure> {
         let message = "is not what the tokenizer's files beside it say: the model's folder is not whole";
         return Err(Failure::new(exit::STAGE, format!("{file}: {message}")));
     }
-    let columns = TableColumns {
-        id_column: args.id_column.clone(),
-        text_column: args.text_column.clone(),
-        ..TableColumns::default()
-    };
     let job = job(&model, &inputs, args, &decision, &rules.form())?;
     let mut output = Output::open(world, args, &inputs, job, scorer.labels())?;
     let position = Arc::new(Position::default());
@@ -67,7 +68,7 @@ pub fn predict(world: &World<'_>, args: &PredictArgs) -> Result<(), Failure> {
         rules,
         encoder: Encoder::new(loaded.tokenizer),
         room: scorer.room(),
-        skip: output.notes_done(),
+        skip: output.done(),
         runtime: &runtime,
         interrupt: world.interrupt.clone(),
         position: Arc::clone(&position),
@@ -99,7 +100,7 @@ pub fn predict(world: &World<'_>, args: &PredictArgs) -> Result<(), Failure> {
                 !world.interrupt.is_raised()
             })?;
             match rows {
-                Some(rows) => output.write(world, &rows, &window.counts)?,
+                Some(rows) => output.write(world, &rows, &window)?,
                 None => return Ok(false),
             }
         }
@@ -108,7 +109,12 @@ pub fn predict(world: &World<'_>, args: &PredictArgs) -> Result<(), Failure> {
     bar.clear("predict");
     match result {
         Ok(true) => {}
-        Ok(false) => return Err(stopped(world, args, output.notes_done())),
+        Ok(false) => {
+            let goes_on = args.out.is_some() && !inputs.iter().any(|input| input == STDIN);
+            let hint = if goes_on { "; the same command goes on" } else { "" };
+            world.terminal.say(&format!("stopped after {}{hint}", text::notes(output.notes_done())));
+            return Err(Failure::silent(exit::INTERRUPTED));
+        }
         Err(failure) => return Err(failure),
     }
     let counts = output.counts();
@@ -151,11 +157,10 @@ fn load(folder: &Utf8Path, args: &PredictArgs, runtime: &Runtime) -> Result<Scor
     plmicd_torch::set_intra_op_threads(runtime.thread_count());
     let mut scorer =
         Scorer::load(folder, device).map_err(|error| Failure::new(exit::STAGE, chain(&error)))?;
-    let has_bf16 = device.is_cuda() || plmicd_torch::cpu_capabilities().fast_bf16();
     scorer.set_precision(match args.precision {
+        PredictPrecision::Auto => Precision::Auto,
         PredictPrecision::Bf16 => Precision::Bf16,
-        PredictPrecision::Auto if has_bf16 => Precision::Bf16,
-        PredictPrecision::Auto | PredictPrecision::Fp32 => Precision::Fp32,
+        PredictPrecision::Fp32 => Precision::Fp32,
     });
     Ok(scorer)
 }
@@ -221,8 +226,8 @@ impl Folder {
     }
 }
 
-/// Everything that the output depends on: what was begun with one job is not continued with another. `None` where that
-/// cannot be told.
+/// Everything that the output depends on but for what is in the inputs: what was begun with one job is not continued with
+/// another. `None` where the inputs cannot be read again.
 fn job(
     model: &Folder,
     inputs: &[Utf8PathBuf],
@@ -245,12 +250,14 @@ fn job(
             files.push(stamp(&model.dir.join(name))?);
         }
     }
-    for input in inputs {
-        files.push(stamp(input)?);
-    }
+    let inputs = inputs
+        .iter()
+        .map(|input| input.canonicalize_utf8())
+        .collect::<std::io::Result<Vec<Utf8PathBuf>>>()?;
     Ok(Some(json!({
         "program": env!("CARGO_PKG_VERSION"),
-        "files": files,
+        "model": files,
+        "inputs": inputs,
         "text": form,
         "columns": [args.id_column, args.text_column],
         "decision": decision.fingerprint(),
@@ -263,15 +270,6 @@ fn stage_failure(error: StageError) -> Failure {
         StageError::Interrupted => Failure::silent(exit::INTERRUPTED),
         error => Failure::new(exit::STAGE, chain(&error)),
     }
-}
-
-fn stopped(world: &World<'_>, args: &PredictArgs, done: u64) -> Failure {
-    let done = text::notes(done);
-    world.terminal.say(&match args.out {
-        Some(_) => format!("stopped after {done}; the same command goes on"),
-        None => format!("stopped after {done}"),
-    });
-    Failure::silent(exit::INTERRUPTED)
 }
 
 fn summary(

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::STDIN;
+use super::feed::{Skip, Window};
 use crate::cli::{PredictArgs, PredictFormat};
 use crate::commands::World;
 use crate::failure::{Failure, chain, exit};
@@ -120,6 +121,7 @@ const CSV_HEADER: [&str; 3] = ["id", "codes", "scores"];
 pub struct Output<'a> {
     labels: &'a LabelSpace,
     counts: Counts,
+    digest: String,
     place: Place,
 }
 
@@ -142,6 +144,8 @@ struct Done {
     job: Value,
     bytes: u64,
     counts: Counts,
+    /// Of the notes that these are the codes of.
+    digest: String,
 }
 
 impl<'a> Output<'a> {
@@ -153,11 +157,11 @@ impl<'a> Output<'a> {
         job: Option<Value>,
         labels: &'a LabelSpace,
     ) -> Result<Self, Failure> {
-        let mut counts = Counts::default();
+        let (mut counts, mut digest) = Default::default();
         let place = match &args.out {
             Some(out) => {
-                let (partial, done) = Partial::open(out, job, args.restart)?;
-                counts = done;
+                let partial;
+                (partial, counts, digest) = Partial::open(out, job, args.restart)?;
                 Place::File(partial)
             }
             None => {
@@ -170,7 +174,12 @@ impl<'a> Output<'a> {
                 Place::Terminal { format, several: inputs.len() > 1 || !only_texts, begun: false }
             }
         };
-        Ok(Self { labels, counts, place })
+        Ok(Self { labels, counts, digest, place })
+    }
+
+    /// What is written already.
+    pub fn done(&self) -> Skip {
+        Skip { notes: self.counts.notes, digest: self.digest.clone() }
     }
 
     /// Notes that are written already.
@@ -184,33 +193,33 @@ impl<'a> Output<'a> {
     }
 
     /// Writes a window.
-    pub fn write(&mut self, world: &World<'_>, rows: &[Row], counts: &Counts) -> Result<(), Failure> {
-        let lines: Vec<Line> = rows.iter().map(|row| Line::new(row, self.labels)).collect();
-        self.counts.add(counts);
+    pub fn write(&mut self, world: &World<'_>, rows: &[Row], window: &Window) -> Result<(), Failure> {
+        // One at a time: with all codes a line is long.
+        let lines = rows.iter().map(|row| Line::new(row, self.labels));
+        self.counts.add(&window.counts);
+        self.digest.clone_from(&window.digest);
         match &mut self.place {
             Place::Terminal { format, several, begun } => {
-                let text = match format {
-                    PredictFormat::Text => lines.iter().map(|line| line.text(*several)).collect(),
-                    PredictFormat::Jsonl => {
-                        let lines: Result<Vec<String>, _> = lines.iter().map(serde_json::to_string).collect();
-                        lines.map_err(unwritable)?.join("\n") + "\n"
-                    }
-                    PredictFormat::Csv => {
-                        let mut writer = csv::Writer::from_writer(Vec::new());
-                        if !*begun {
-                            writer.write_record(CSV_HEADER).map_err(unwritable)?;
-                        }
-                        for line in &lines {
+                for line in lines {
+                    let text = match format {
+                        PredictFormat::Text => line.text(*several),
+                        PredictFormat::Jsonl => serde_json::to_string(&line).map_err(unwritable)?,
+                        PredictFormat::Csv => {
+                            let mut writer = csv::Writer::from_writer(Vec::new());
+                            if !*begun {
+                                writer.write_record(CSV_HEADER).map_err(unwritable)?;
+                            }
                             writer.write_record(line.csv()).map_err(unwritable)?;
+                            String::from_utf8_lossy(&writer.into_inner().map_err(unwritable)?).into_owned()
                         }
-                        String::from_utf8_lossy(&writer.into_inner().map_err(unwritable)?).into_owned()
-                    }
-                };
-                *begun = true;
-                world.terminal.print(&text);
-                world.terminal.lost_results().map_or(Ok(()), Err)
+                    };
+                    *begun = true;
+                    world.terminal.print(&text);
+                    world.terminal.lost_results().map_or(Ok(()), Err)?;
+                }
+                Ok(())
             }
-            Place::File(partial) => partial.write(&lines, &self.counts),
+            Place::File(partial) => partial.write(lines, &self.counts, &self.digest),
         }
     }
 
@@ -270,7 +279,7 @@ impl Partial {
         format!("{out}.partial.json").into()
     }
 
-    fn open(out: &Utf8Path, job: Option<Value>, restart: bool) -> Result<(Self, Counts), Failure> {
+    fn open(out: &Utf8Path, job: Option<Value>, restart: bool) -> Result<(Self, Counts, String), Failure> {
         Ending::of(out)?;
         if out.exists() {
             let hint = "hint: remove it, or choose another name";
@@ -285,7 +294,7 @@ impl Partial {
         if rows.try_lock().is_err() {
             return Err(Failure::usage(format!("--out {out}: another process is writing it")));
         }
-        let mut counts = Counts::default();
+        let (mut counts, mut digest) = Default::default();
         let mut bytes = 0;
         if !restart && done_path.try_exists()? {
             // What cannot be read is nobody's known to be: another job's, perhaps of another version.
@@ -298,7 +307,7 @@ impl Partial {
             };
             // Shorter than it was said to be: nothing of it can be relied on.
             if rows.metadata()?.len() >= done.bytes {
-                (counts, bytes) = (done.counts, done.bytes);
+                (counts, digest, bytes) = (done.counts, done.digest, done.bytes);
             }
         }
         if bytes == 0 {
@@ -307,20 +316,28 @@ impl Partial {
         }
         rows.set_len(bytes)?;
         rows.seek(SeekFrom::End(0))?;
-        Ok((Self { out: out.to_owned(), rows: BufWriter::new(rows), job, bytes }, counts))
+        Ok((Self { out: out.to_owned(), rows: BufWriter::new(rows), job, bytes }, counts, digest))
     }
 
-    fn write(&mut self, lines: &[Line], counts: &Counts) -> Result<(), Failure> {
+    fn write(
+        &mut self,
+        lines: impl Iterator<Item = Line>,
+        counts: &Counts,
+        digest: &str,
+    ) -> Result<(), Failure> {
+        let path = Self::rows_path(&self.out);
+        let named = |error: std::io::Error| std::io::Error::new(error.kind(), format!("{path}: {error}"));
         for line in lines {
-            let mut text = serde_json::to_vec(line).map_err(unwritable)?;
+            let mut text = serde_json::to_vec(&line).map_err(unwritable)?;
             text.push(b'\n');
             self.bytes += text.len() as u64;
-            self.rows.write_all(&text)?;
+            self.rows.write_all(&text).map_err(named)?;
         }
-        self.rows.flush()?;
+        self.rows.flush().map_err(named)?;
         let Some(job) = &self.job else { return Ok(()) };
-        self.rows.get_ref().sync_data()?;
-        let done = Done { job: job.clone(), bytes: self.bytes, counts: counts.clone() };
+        self.rows.get_ref().sync_data().map_err(named)?;
+        let done =
+            Done { job: job.clone(), bytes: self.bytes, counts: counts.clone(), digest: digest.to_owned() };
         let path = Self::done_path(&self.out);
         let fresh = Utf8PathBuf::from(format!("{path}.new"));
         let mut file = private(&fresh, true)?;
