@@ -45,8 +45,8 @@ pub struct SplitEvaluation {
     pub metrics_at_half: BTreeMap<String, f64>,
     /// 95 % bootstrap intervals over notes, of the metrics that the decisions and the order of scores alone decide.
     pub intervals: BTreeMap<String, Interval>,
-    /// The lowest and the highest value that the order of tied scores allows, for each precision, recall and F1 at k where
-    /// they differ.
+    /// The lowest and the highest value that the order of tied scores allows, where they differ, for each figure that is taken
+    /// from that order: precision, recall and F1 at k, R-precision, average precision.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tie_bounds: BTreeMap<String, [f64; 2]>,
     /// `diagnoses` and `procedures`, where the label space has both: the metrics over their labels.

@@ -1,5 +1,7 @@
 //! What is said of a table's header in complaints.
 
+use crate::words::counted;
+
 /// No column of a clinical table has a longer name.
 const MAX_NAME_BYTES: usize = 40;
 /// Names that are shown.
@@ -19,8 +21,8 @@ pub fn columns_found(found: &[String]) -> String {
         let shown: Vec<&str> = found.iter().take(SHOWN).map(String::as_str).collect();
         format!("found: {}", shown.join(", "))
     } else {
-        let fields = found.len();
-        format!("this line ({fields} fields between delimiters) does not look like a header")
+        let fields = counted(found.len() as u64, "fields");
+        format!("this line ({fields} between delimiters) does not look like a header")
     }
 }
 

@@ -38,6 +38,8 @@ pub mod thresholds;
 pub mod tokens;
 mod train_counts;
 pub mod training;
+mod vocabulary;
+mod words;
 
 pub use code::{CodeSystem, IcdCode};
 pub use embeddings::{EmbedStats, WordVectors};
@@ -61,3 +63,5 @@ pub use thresholds::{CurvePoint, DecisionRule, GridChoice, Interval, Stability, 
 pub use tokens::{ExtendedVocabulary, LabelTokens, SpecialTokens, copy_tokenizer};
 pub use train_counts::train_label_counts;
 pub use training::{DevRecord, EpochRecord, StepRecord, TrainingHistory};
+pub use vocabulary::check_same_tokens;
+pub use words::counted;

@@ -92,12 +92,12 @@ pub struct Stability {
     pub micro_f1: Interval,
 }
 
-/// A 95 % percentile interval.
+/// A 95 % interval: percentiles for thresholds, the value and 1.96 standard errors for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
-    /// 2.5th percentile.
+    /// Its lower end.
     pub low: f64,
-    /// 97.5th percentile.
+    /// Its upper end.
     pub high: f64,
     /// Standard deviation over resamples.
     pub standard_error: f64,

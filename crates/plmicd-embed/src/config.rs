@@ -38,8 +38,8 @@ pub struct EmbedConfig {
     pub learning_rate: f64,
     /// Step width at the end; it falls in a straight line.
     pub min_learning_rate: f64,
-    /// Stretches of text that are learnt side by side before their results become one. It bounds how many threads help,
-    /// and is part of the result; the number of threads is not.
+    /// Stretches of text that are learnt side by side before their results become one, at most: a text whose words recur too
+    /// often has fewer. It bounds how many threads help, and is part of the result; the number of threads is not.
     pub strands: usize,
     /// Decides everything random: start, windows, which words are left out or drawn.
     pub seed: u64,

@@ -16,7 +16,7 @@ impl Stage for Embed {
     type Config = EmbedConfig;
 
     const NAME: &'static str = "embed";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const OUTPUT: &'static str = kind::EMBEDDINGS;
     const SCHEMA: u32 = 1;
     const SUMMARY: &'static str = "Word embeddings by skip-gram or CBOW, learnt from the training notes";
@@ -63,6 +63,9 @@ impl Stage for Embed {
                 context.progress("learning word vectors", before + done, Some(total), "words");
                 context.check_interrupt()
             })?;
+            if !(loss.is_finite() && workers.install(|| learning.vectors.are_finite())) {
+                return Err(ran_away(epoch, config));
+            }
             stats.losses.push(loss);
             context.metrics(u64::from(epoch) + 1, &[("loss", loss)]);
             context.note(format!("epoch {}: mean loss {loss:.4} of a window's word", epoch + 1));
@@ -83,4 +86,14 @@ impl Stage for Embed {
         copy_tokenizer(&shards.dir, out)?;
         Ok(())
     }
+}
+
+/// What to say of vectors that are no numbers any more.
+fn ran_away(epoch: u32, config: &EmbedConfig) -> StageError {
+    StageError::failed(format!(
+        "the vectors are no longer finite after epoch {}: learning_rate = {} is too high; try a tenth of it (the default is {})",
+        epoch + 1,
+        config.learning_rate,
+        EmbedConfig::default().learning_rate
+    ))
 }

@@ -1,8 +1,10 @@
 //! A stretch of text learnt on a private copy of the rows it touches.
 
+use std::ops::Range;
+
 use crate::config::{EmbedConfig, EmbedModel};
 use crate::random::Random;
-use crate::words::NegativeSampler;
+use crate::words::{NegativeSampler, Text};
 
 /// Where products are cut off before the logistic function, as in word2vec.
 const MAX_PRODUCT: f32 = 6.0;
@@ -47,8 +49,6 @@ pub(crate) struct Rows {
     round_of: Vec<u32>,
     /// The words whose rows were copied, in order of their copies.
     touched: Vec<u32>,
-    /// How often each was asked for.
-    uses: Vec<u32>,
     values: Vec<f32>,
 }
 
@@ -59,14 +59,12 @@ impl Rows {
             place_of: vec![0; words],
             round_of: vec![0; words],
             touched: Vec::new(),
-            uses: Vec::new(),
             values: Vec::new(),
         }
     }
 
     fn clear(&mut self) {
         self.touched.clear();
-        self.uses.clear();
         self.values.clear();
     }
 
@@ -74,15 +72,12 @@ impl Rows {
     fn place(&mut self, word: u32, round: u32, shared: &[f32]) -> usize {
         let index = word as usize;
         if self.round_of[index] == round {
-            let place = self.place_of[index] as usize;
-            self.uses[place] += 1;
-            return place;
+            return self.place_of[index] as usize;
         }
         let place = self.touched.len();
         self.round_of[index] = round;
         self.place_of[index] = place as u32;
         self.touched.push(word);
-        self.uses.push(1);
         self.values.extend_from_slice(&shared[index * self.width..][..self.width]);
         place
     }
@@ -95,13 +90,15 @@ impl Rows {
         &mut self.values[place * self.width..][..self.width]
     }
 
-    /// A word's own row and how often it was used, where it was touched in this round.
-    pub fn changed(&self, word: usize, round: u32) -> Option<(&[f32], u32)> {
-        if self.round_of[word] != round {
-            return None;
-        }
-        let place = self.place_of[word] as usize;
-        Some((self.row(place), self.uses[place]))
+    /// The words whose rows were touched since the last [`clear`](Self::clear).
+    pub fn touched(&self) -> &[u32] {
+        &self.touched
+    }
+
+    /// A word's own row, where it was touched in this round.
+    pub fn changed(&self, word: u32, round: u32) -> Option<&[f32]> {
+        let index = word as usize;
+        (self.round_of[index] == round).then(|| self.row(self.place_of[index] as usize))
     }
 }
 
@@ -112,7 +109,6 @@ pub(crate) struct Strand {
     /// Sum of the losses of the pairs, and their number.
     pub loss: f64,
     pub pairs: u64,
-    kept: Vec<u32>,
     hidden: Vec<f32>,
     error: Vec<f32>,
 }
@@ -124,16 +120,17 @@ impl Strand {
             outputs: Rows::new(words, width),
             loss: 0.0,
             pairs: 0,
-            kept: Vec::new(),
             hidden: vec![0.0; width],
             error: vec![0.0; width],
         }
     }
 
-    /// Learns some notes, from the shared vectors as they are at the start of the round. `round` counts from 1.
+    /// Learns the words at some places of a text, from the shared vectors as they are at the start of the round. `round`
+    /// counts from 1.
     pub fn learn(
         &mut self,
-        notes: &[Vec<u32>],
+        text: &Text,
+        places: Range<usize>,
         setting: &Setting<'_>,
         inputs: &[f32],
         outputs: &[f32],
@@ -144,24 +141,18 @@ impl Strand {
         self.inputs.clear();
         self.outputs.clear();
         (self.loss, self.pairs) = (0.0, 0);
-        for note in notes {
-            let mut kept = std::mem::take(&mut self.kept);
-            kept.clear();
-            kept.extend(note.iter().copied().filter(|&word| {
-                let share = setting.kept_shares[word as usize];
-                share >= 1.0 || random.uniform() < share
-            }));
-            for middle in 0..kept.len() {
+        for (note, middles) in text.notes_in(places) {
+            for middle in middles {
                 let window = 1 + random.below(setting.config.window);
                 let start = middle.saturating_sub(window);
-                let end = (middle + window + 1).min(kept.len());
-                let around = (start..end).filter(|at| *at != middle).map(|at| kept[at]);
+                let end = (middle + window + 1).min(note.len());
+                let around = (start..end).filter(|at| *at != middle).map(|at| note[at]);
                 match setting.config.model {
                     EmbedModel::SkipGram => {
                         for word in around {
                             self.skip_gram(
                                 word,
-                                kept[middle],
+                                note[middle],
                                 setting,
                                 inputs,
                                 outputs,
@@ -172,11 +163,10 @@ impl Strand {
                         }
                     }
                     EmbedModel::Cbow => {
-                        self.cbow(around, kept[middle], setting, inputs, outputs, rate, round, &mut random);
+                        self.cbow(around, note[middle], setting, inputs, outputs, rate, round, &mut random);
                     }
                 }
             }
-            self.kept = kept;
         }
     }
 

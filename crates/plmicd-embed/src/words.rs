@@ -1,15 +1,16 @@
 //! The training notes as words, and what follows from how often each occurs.
 
+use std::ops::Range;
+
 use camino::Utf8Path;
-use plmicd_data::{ShardReader, SpecialTokens, Split};
+use plmicd_data::{ShardReader, SpecialTokens, Split, counted};
 use plmicd_pipeline::{BadInput, StageContext, StageError};
 
-use crate::config::EmbedConfig;
+use crate::config::{EmbedConfig, EmbedModel};
 use crate::random::Random;
 
-/// Words of a unit of work, about: enough to be worth a copy of the rows it touches, few enough that the results of
-/// strands side by side still go together.
-const UNIT_WORDS: usize = 2000;
+/// Words, about, of the notes that are thinned out at a time.
+const BLOCK_WORDS: usize = 1 << 17;
 
 /// Notes between two looks at the interrupt flag while reading.
 const STEP: u64 = 1000;
@@ -22,8 +23,8 @@ pub(crate) struct Words {
     pub counts: Vec<u64>,
     /// Words in all.
     pub total: u64,
-    /// Notes `start..end` of each unit of work.
-    pub units: Vec<std::ops::Range<usize>>,
+    /// Notes `start..end` of each block that is thinned out at a time.
+    pub blocks: Vec<Range<usize>>,
 }
 
 impl Words {
@@ -72,16 +73,17 @@ impl Words {
         let distinct = counts.iter().filter(|count| **count > 0).count();
         if distinct < 2 {
             let message = format!(
-                "the {} training notes have {distinct} distinct words that occur {} times or more: nothing to learn from",
-                notes.len(),
+                "{} with {} that occur {} times or more: nothing to learn from",
+                counted(notes.len() as u64, "training notes"),
+                counted(distinct as u64, "distinct words"),
                 config.min_count
             );
             return Err(BadInput::new(dir, message).into());
         }
         notes.iter_mut().for_each(|note| note.retain(|word| counts[*word as usize] > 0));
         context.note(format!(
-            "{} training notes, {} words, {distinct} of {} distinct ones",
-            notes.len(),
+            "{}, {} words, {distinct} of {} distinct ones",
+            counted(notes.len() as u64, "training notes"),
             counts.iter().sum::<u64>(),
             tokens.vocab_size
         ));
@@ -94,21 +96,21 @@ impl Words {
     }
 
     fn new(notes: Vec<Vec<u32>>, counts: Vec<u64>) -> Self {
-        let mut units = Vec::new();
+        let mut blocks = Vec::new();
         let (mut start, mut words) = (0, 0);
         for (at, note) in notes.iter().enumerate() {
             words += note.len();
-            if words >= UNIT_WORDS || at + 1 == notes.len() {
-                units.push(start..at + 1);
+            if words >= BLOCK_WORDS || at + 1 == notes.len() {
+                blocks.push(start..at + 1);
                 (start, words) = (at + 1, 0);
             }
         }
-        Self { total: counts.iter().sum(), notes, counts, units }
+        Self { total: counts.iter().sum(), notes, counts, blocks }
     }
 
-    /// Words of a unit of work.
-    pub fn words_of(&self, unit: &std::ops::Range<usize>) -> u64 {
-        self.notes[unit.clone()].iter().map(|note| note.len() as u64).sum()
+    /// Words of a block.
+    pub fn words_of(&self, block: &Range<usize>) -> u64 {
+        self.notes[block.clone()].iter().map(|note| note.len() as u64).sum()
     }
 
     /// The share of each word's occurrences that is kept: `sqrt(t / f) + t / f` for a word with the share `f` of the
@@ -122,6 +124,60 @@ impl Words {
             (ratio.sqrt() + ratio).min(1.0)
         };
         self.counts.iter().map(|&count| share(count)).collect()
+    }
+
+    /// How often, on average, the most used row is changed for a word of the thinned-out text: an output as a true or a
+    /// drawn word, an input by what the true word and all drawn ones ask of it.
+    pub fn uses_of_busiest(&self, kept_shares: &[f64], config: &EmbedConfig) -> f64 {
+        let largest = |weights: &dyn Fn(usize) -> f64| {
+            let of_all = || (0..self.counts.len()).map(weights);
+            of_all().fold(0.0, f64::max) / of_all().sum::<f64>()
+        };
+        let share = largest(&|word| self.counts[word] as f64 * kept_shares[word]);
+        let drawn = largest(&|word| (self.counts[word] as f64).powf(0.75));
+        // Windows are drawn from 1 up to `window`, on either side.
+        let (around, negative) = ((config.window + 1) as f64, config.negative as f64);
+        let predictions = match config.model {
+            EmbedModel::SkipGram => around,
+            EmbedModel::Cbow => 1.0,
+        };
+        (predictions * (share + negative * drawn)).max(around * share * (1.0 + negative))
+    }
+}
+
+/// Notes as one pass reads them: without the words that are left out this time.
+#[derive(Debug, Default)]
+pub(crate) struct Text {
+    words: Vec<u32>,
+    /// Where each note ends.
+    ends: Vec<usize>,
+}
+
+impl Text {
+    /// Notes joined, each its own stretch.
+    pub fn of(notes: impl IntoIterator<Item = Vec<u32>>) -> Self {
+        let mut text = Self::default();
+        for note in notes {
+            text.words.extend(note);
+            text.ends.push(text.words.len());
+        }
+        text
+    }
+
+    /// Words of all notes.
+    pub fn len(&self) -> usize {
+        self.words.len()
+    }
+
+    /// The notes that a range of places reaches into, each with those of its places that are in the range.
+    pub fn notes_in(&self, range: Range<usize>) -> impl Iterator<Item = (&[u32], Range<usize>)> {
+        let first = self.ends.partition_point(|end| *end <= range.start);
+        let begin = |at: usize| if at == 0 { 0 } else { self.ends[at - 1] };
+        let notes = (first..self.ends.len()).take_while(move |at| begin(*at) < range.end);
+        notes.filter(move |at| begin(*at) < self.ends[*at]).map(move |at| {
+            let (start, end) = (begin(at), self.ends[at]);
+            (&self.words[start..end], range.start.max(start) - start..range.end.min(end) - start)
+        })
     }
 }
 
@@ -185,11 +241,39 @@ mod tests {
     }
 
     #[test]
-    fn units_hold_every_note_once() {
-        let notes: Vec<Vec<u32>> = [1500, 600, 1, 0, 5000, 3].iter().map(|&n| vec![0; n]).collect();
-        let words = Words::new(notes, vec![7104, 0]);
-        assert_eq!(words.units, [0..2, 2..5, 5..6]);
-        assert_eq!(words.units.iter().map(|unit| words.words_of(unit)).sum::<u64>(), words.total);
+    fn blocks_hold_every_note_once() {
+        let notes: Vec<Vec<u32>> = [100_000, 60_000, 1, 0, 200_000, 3].iter().map(|&n| vec![0; n]).collect();
+        let words = Words::new(notes, vec![360_004, 0]);
+        assert_eq!(words.blocks, [0..2, 2..5, 5..6]);
+        assert_eq!(words.blocks.iter().map(|block| words.words_of(block)).sum::<u64>(), words.total);
+    }
+
+    #[test]
+    fn ranges_of_a_text_stay_inside_notes() {
+        let text = Text::of([vec![1, 2, 3], vec![], vec![4, 5], vec![6]]);
+        let parts = |range| -> Vec<(Vec<u32>, Range<usize>)> {
+            text.notes_in(range).map(|(note, places)| (note.to_vec(), places)).collect()
+        };
+        assert_eq!(text.len(), 6);
+        assert_eq!(parts(1..4), [(vec![1, 2, 3], 1..3), (vec![4, 5], 0..1)]);
+        assert_eq!(parts(4..6), [(vec![4, 5], 1..2), (vec![6], 0..1)]);
+        assert!(parts(6..6).is_empty());
+    }
+
+    #[test]
+    fn the_busiest_row_is_that_of_the_most_frequent_word() {
+        let words = Words::new(vec![], vec![81, 16, 1, 0]);
+        let uses = |model, kept: [f64; 4]| {
+            let config = EmbedConfig { model, window: 4, negative: 2, ..EmbedConfig::default() };
+            words.uses_of_busiest(&kept, &config)
+        };
+        // Drawn to the power of 3/4: 27, 8, 1 of 36. A word has 5 around it on average.
+        let all = [1.0; 4];
+        let share = 81.0 / 98.0;
+        assert!((uses(EmbedModel::Cbow, all) - 5.0 * share * 3.0).abs() < 1e-12);
+        let kept = [16.0 / 81.0, 1.0, 1.0, 1.0];
+        let outputs = 5.0 * (16.0 / 33.0 + 2.0 * 27.0 / 36.0);
+        assert!((uses(EmbedModel::SkipGram, kept) - outputs).abs() < 1e-12);
     }
 
     #[test]

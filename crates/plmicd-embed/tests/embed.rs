@@ -193,6 +193,18 @@ fn stopped_and_run_again_equals_uninterrupted() {
 }
 
 #[test]
+fn vectors_that_run_away_are_not_published() {
+    let folder = shards();
+    let out = Folder::new();
+    let config = EmbedConfig { learning_rate: 0.9, dimensions: 100, ..config(EmbedModel::SkipGram) };
+    let message = run(&config, folder.path(), out.path(), 2, false).err().unwrap().to_string();
+    assert!(
+        message.contains("no longer finite") && message.contains("learning_rate = 0.9 is too high"),
+        "{message}"
+    );
+}
+
+#[test]
 fn notes_without_words_are_refused() {
     let folder = shards();
     let config = EmbedConfig { min_count: 1_000_000, ..config(EmbedModel::SkipGram) };

@@ -11,6 +11,7 @@ use crate::config::{Compat, PreprocessConfig};
 use crate::corpus::{CodeBook, CodeId, Corpus, DraftNote, Exclusions};
 use crate::descriptions::Descriptions;
 use crate::encoding::mend;
+use crate::own::name_fault;
 use crate::spill::SpillWriter;
 use crate::table::{self, Table};
 use crate::text::count_words;
@@ -93,9 +94,12 @@ pub fn read(
     let mut codes = CodeBook::default();
     let mut notes: Vec<DraftNote> = Vec::new();
     let mut seen: HashSet<String> = HashSet::new();
-    let (mut empty, mut repeated, mut mended_bytes) = (0, 0, 0);
+    let (mut empty, mut repeated, mut other_kind, mut mended_bytes) = (0, 0, 0, 0);
     for (split, path) in find(dir)? {
-        let mut table = Table::open(&path, b',', &["TEXT"], &["LABELS", "label", "SUBJECT_ID", "HADM_ID"])?;
+        let further = ["LABELS", "label", "SUBJECT_ID", "HADM_ID"];
+        // The published scripts read with pandas, which takes text after a closing quote as part of the field.
+        let as_pandas = config.compat == Compat::Caml;
+        let mut table = Table::open(&path, b',', &["TEXT"], &further)?.keeping_stray_text(as_pandas);
         let Some(labels) = LABELS.into_iter().find(|column| table.has(*column)) else {
             return Err(BadInput::new(&path, "no such column in the header").line(1).column("LABELS").into());
         };
@@ -109,6 +113,9 @@ pub fn read(
             row += 1;
             let name = |column| Some(table.text(column)).filter(|text| table.has(column) && !text.is_empty());
             let note_id = name(ADMISSION).unwrap_or_else(|| format!("{split}-{row}"));
+            if let Some(fault) = name_fault(&note_id, "the admission") {
+                return Err(table.bad(ADMISSION, fault).into());
+            }
             if !seen.insert(note_id.clone()) {
                 return Err(table
                     .bad(ADMISSION, "this admission has another row, here or in another table")
@@ -124,13 +131,21 @@ pub fn read(
             }
             let mut of_note: Vec<CodeId> = Vec::new();
             for code in table.text(labels).split(';').map(str::trim).filter(|code| !code.is_empty()) {
-                let id = codes.intern(code.to_owned(), icd9_system(code));
+                let system = icd9_system(code);
+                if (system.is_diagnosis() && !config.codes.diagnoses())
+                    || (system.is_procedure() && !config.codes.procedures())
+                {
+                    other_kind += 1;
+                    continue;
+                }
+                let id = codes.intern(code.to_owned(), system);
                 if config.compat == Compat::Corrected && of_note.contains(&id) {
                     repeated += 1;
                 } else {
                     of_note.push(id);
                 }
             }
+            mended_bytes += table.take_mended();
             notes.push(DraftNote {
                 subject_id: name(SUBJECT).unwrap_or_else(|| note_id.clone()),
                 note_id,
@@ -140,11 +155,13 @@ pub fn read(
                 words,
             });
         }
+        table.stray_texts().into_iter().for_each(|warning| context.warn(warning));
     }
     let mut exclusions = Exclusions::default();
     exclusions.add(empty, "rows", "empty after cleaning");
     exclusions.add(repeated, "codes", "repeating a code of the same note");
-    exclusions.add(mended_bytes, "bytes", "mended: not UTF-8, read as Windows-1252");
+    exclusions.add(other_kind, "codes", "of another kind than `codes` asks for");
+    exclusions.add_mended(mended_bytes);
     let descriptions = Descriptions::default();
     Ok(Corpus { source: kind::CAML_CSV, notes, codes, spill: spill.finish()?, descriptions, exclusions })
 }

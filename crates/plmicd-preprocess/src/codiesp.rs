@@ -11,9 +11,10 @@ use plmicd_pipeline::{BadInput, StageContext, StageError};
 
 use crate::codes::format_code;
 use crate::config::{Language, PreprocessConfig, Splits};
-use crate::corpus::{CodeBook, CodeId, Corpus, DraftNote, Exclusions};
+use crate::corpus::{CodeBook, CodeId, Corpus, DraftNote, Exclusions, mended_warning};
 use crate::descriptions::Descriptions;
 use crate::encoding::{mend, plain};
+use crate::files;
 use crate::spill::SpillWriter;
 use crate::text::count_words;
 
@@ -61,7 +62,7 @@ pub fn read(
             if let Some(other) = seen.insert(id.clone(), split) {
                 return Err(BadInput::new(path, format!("this document is also in {other}")).into());
             }
-            let (text, mended) = mend(plain(fs::read(path)?));
+            let (text, mended) = mend(plain(files::read(path)?));
             mended_bytes += mended;
             mended_texts += u64::from(mended > 0);
             let text = config.text_rules().apply(&text);
@@ -86,10 +87,8 @@ pub fn read(
     exclusions.add(without_text.len() as u64, "documents", "with codes but without a text");
     exclusions.add(empty, "documents", "empty after cleaning");
     if mended_bytes > 0 {
-        context.warn(format!(
-            "{mended_bytes} bytes in {mended_texts} texts are not UTF-8; they were read as Windows-1252"
-        ));
-        exclusions.add(mended_bytes, "bytes", "mended: not UTF-8, read as Windows-1252");
+        context.warn(mended_warning(mended_bytes, mended_texts, "texts"));
+        exclusions.add_mended(mended_bytes);
     }
     let spill = spill.finish()?;
     Ok(Corpus {
@@ -164,7 +163,7 @@ fn read_codes(
 
 /// A whole file of codes, without its byte order mark.
 fn read_utf8(path: &Utf8Path) -> Result<String, StageError> {
-    String::from_utf8(plain(fs::read(path)?)).map_err(|error| {
+    String::from_utf8(plain(files::read(path)?)).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let line = error.as_bytes()[..valid].iter().filter(|&&b| b == b'\n').count() as u64 + 1;
         BadInput::new(path, "not UTF-8").line(line).into()

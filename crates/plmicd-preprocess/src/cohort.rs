@@ -1,7 +1,7 @@
 //! From all notes of a source to the corpus asked for: notes without a split or code fall out, rare codes too,
 //! and the label space is what remains.
 
-use plmicd_data::{CodeSystem, IcdCode};
+use plmicd_data::{CodeSystem, IcdCode, counted};
 use plmicd_pipeline::StageError;
 
 use crate::config::{Cohort, Compat, PreprocessConfig};
@@ -54,26 +54,43 @@ const PLACEHOLDERS: [&str; 7] = ["MISSING", "NA", "NAN", "NIL", "NONE", "NULL", 
 
 /// A warning of labels that cannot be codes of any edition of the ICD, which all have a digit. Only what is known to stand
 /// for no code is shown of them: where a table's columns are taken for each other they are pieces of notes.
-pub fn doubtful(labels: &[CodeId], codes: &CodeBook) -> Option<String> {
+pub fn doubtful(labels: &[CodeId], codes: &CodeBook, column: &str) -> Option<String> {
     let has_digit = |code: &&str| code.bytes().any(|byte| byte.is_ascii_digit());
-    let found: Vec<&str> = labels.iter().map(|&id| codes.code(id)).filter(|code| !has_digit(code)).collect();
+    let odd: Vec<CodeId> = labels.iter().copied().filter(|&id| !has_digit(&codes.code(id))).collect();
+    let found: Vec<&str> = odd.iter().map(|&id| codes.code(id)).collect();
     let is_among = |wanted: &&&str| {
         let plain = |code: &&str| code.replace('.', "").eq_ignore_ascii_case(wanted);
         found.iter().any(plain)
     };
     let known: Vec<&str> = PLACEHOLDERS.iter().filter(is_among).copied().collect();
     let among = if known.is_empty() { String::new() } else { format!(", {} among them", known.join(", ")) };
-    let has = if found.len() == 1 { "label has" } else { "labels have" };
-    (!found.is_empty()).then(|| format!("{} {has} no digit, as every ICD code does{among}", found.len()))
+    let has = if found.len() == 1 { "has" } else { "have" };
+    let labels = counted(found.len() as u64, "labels");
+    let first = first_place(&odd, codes, column);
+    (!found.is_empty()).then(|| format!("{labels} {has} no digit, as every ICD code does{among}{first}"))
 }
 
-/// How many labels do not have the form of their system's codes.
-pub fn misshapen(labels: &[CodeId], codes: &CodeBook) -> usize {
-    let is_odd = |id: &&CodeId| {
-        let system = codes.system(**id);
-        system != CodeSystem::Other && IcdCode::parse(system, codes.code(**id)).is_err()
+/// A warning of labels that do not have the form of their system's codes.
+pub fn misshapen(labels: &[CodeId], codes: &CodeBook, column: &str) -> Option<String> {
+    let is_odd = |id: &CodeId| {
+        let system = codes.system(*id);
+        system != CodeSystem::Other && IcdCode::parse(system, codes.code(*id)).is_err()
     };
-    labels.iter().filter(is_odd).count()
+    let odd: Vec<CodeId> = labels.iter().copied().filter(is_odd).collect();
+    let system = codes.system(*odd.first()?).title();
+    let do_not = if odd.len() == 1 { "does not" } else { "do not" };
+    Some(format!(
+        "{} of {} {do_not} have the form of {system} codes{}; is `table.separator` right, and `table.system`?",
+        odd.len(),
+        counted(labels.len() as u64, "labels"),
+        first_place(&odd, codes, column)
+    ))
+}
+
+/// Where the first of some codes stands, as the end of a sentence; nothing where that is not known.
+fn first_place(ids: &[CodeId], codes: &CodeBook, column: &str) -> String {
+    let first = ids.iter().filter_map(|&id| codes.place(id)).min();
+    first.map_or_else(String::new, |place| format!("; first in {}, column {column}", place.words()))
 }
 
 /// Leaves out notes, counting them.
@@ -102,6 +119,7 @@ mod tests {
     use plmicd_data::{CodeSystem, Split};
 
     use super::*;
+    use crate::place::Place;
 
     fn corpus(rows: &[&[&str]]) -> (Vec<DraftNote>, CodeBook) {
         let mut book = CodeBook::default();
@@ -158,12 +176,21 @@ mod tests {
 
     #[test]
     fn words_for_no_code_are_doubtful() {
-        let (_, book) = corpus(&[&["V1", "NULL", "00.5", "JANE ROE"]]);
+        let (_, mut book) = corpus(&[&["V1", "NULL", "00.5", "JANE ROE"]]);
+        let doubtful = |ids: &[CodeId], book: &CodeBook| super::doubtful(ids, book, "icd");
         let warning = doubtful(&[0, 1, 2, 3], &book).expect("a warning");
         assert_eq!(warning, "2 labels have no digit, as every ICD code does, NULL among them");
         let warning = doubtful(&[0, 3], &book).expect("a warning");
         assert_eq!(warning, "1 label has no digit, as every ICD code does");
         assert_eq!(doubtful(&[0, 2], &book), None);
+        for (id, line) in [(3, 9), (1, 12), (3, 4)] {
+            book.stands_at(id, Place::Line(line));
+        }
+        let warning = doubtful(&[1, 3], &book).expect("a warning");
+        assert_eq!(
+            warning,
+            "2 labels have no digit, as every ICD code does, NULL among them; first in line 9, column icd"
+        );
     }
 
     #[test]
@@ -171,6 +198,6 @@ mod tests {
         let (mut notes, book) = corpus(&[&["1"]]);
         let config = PreprocessConfig { min_code_frequency: 2, ..PreprocessConfig::default() };
         let error = select(&config, &mut notes, &book, &mut Exclusions::default()).unwrap_err().to_string();
-        assert!(error.contains("1 codes on fewer notes than min_code_frequency"), "{error}");
+        assert!(error.contains("1 code on fewer notes than min_code_frequency"), "{error}");
     }
 }

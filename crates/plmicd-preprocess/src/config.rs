@@ -215,6 +215,17 @@ impl PreprocessConfig {
                 issues.push(ConfigIssue::new(path, format!("is {value}; must be at least 0 and below 1")));
             }
         }
+        let system = self.table.system;
+        for (kept, is_kind) in [
+            (self.codes.diagnoses(), system.is_diagnosis()),
+            (self.codes.procedures(), system.is_procedure()),
+        ] {
+            if is_kind && !kept {
+                let message =
+                    format!("leaves out every code of a table with table.system = \"{}\"", system.as_str());
+                issues.push(ConfigIssue::new("codes", message));
+            }
+        }
         if self.compat == Compat::Caml {
             let usual = Self::default();
             for (path, same) in [
@@ -250,6 +261,8 @@ impl PreprocessConfig {
 
 #[cfg(test)]
 mod tests {
+    use plmicd_data::CodeSystem;
+
     use super::*;
 
     #[test]
@@ -262,6 +275,16 @@ mod tests {
         assert_eq!(paths(PreprocessConfig { top_codes: 0, ..base.clone() }), ["top_codes"]);
         assert_eq!(paths(PreprocessConfig { min_code_frequency: 0, ..base.clone() }), ["min_code_frequency"]);
         assert_eq!(paths(PreprocessConfig { dev_fraction: f64::NAN, ..base.clone() }), ["dev_fraction"]);
+        for (codes, system, is_wrong) in [
+            (CodeKinds::Procedures, CodeSystem::Icd10CmDiagnosis, true),
+            (CodeKinds::Diagnoses, CodeSystem::Icd9Procedure, true),
+            (CodeKinds::Diagnoses, CodeSystem::Icd10CmDiagnosis, false),
+            (CodeKinds::Procedures, CodeSystem::Other, false),
+        ] {
+            let table = TableColumns { system, ..TableColumns::default() };
+            let found = paths(PreprocessConfig { codes, table, ..base.clone() });
+            assert_eq!(found == ["codes"], is_wrong, "{codes:?} {system}");
+        }
         assert_eq!(
             paths(PreprocessConfig { dev_fraction: 0.5, test_fraction: 0.5, ..base }),
             ["test_fraction"]

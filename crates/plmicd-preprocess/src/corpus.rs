@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use plmicd_data::{CodeSystem, Exclusion, Split};
+use plmicd_data::{CodeSystem, Exclusion, Split, counted};
 
 use crate::codes::{icd9_system, icd10_system};
 use crate::descriptions::Descriptions;
+use crate::place::Place;
 use crate::spill::{Piece, Spill};
 
 /// A note before the cohort is chosen.
@@ -33,6 +34,8 @@ pub type CodeId = u32;
 pub struct CodeBook {
     codes: Vec<(String, CodeSystem)>,
     index: HashMap<(String, CodeSystem), CodeId>,
+    /// Where each stands first, if that is known.
+    places: HashMap<CodeId, Place>,
 }
 
 impl CodeBook {
@@ -77,6 +80,16 @@ impl CodeBook {
         self.codes[id as usize].1
     }
 
+    /// Tells where a code stands; the first place counts.
+    pub fn stands_at(&mut self, id: CodeId, place: Place) {
+        self.places.entry(id).or_insert(place);
+    }
+
+    /// Where a code stands first, if that is known.
+    pub fn place(&self, id: CodeId) -> Option<Place> {
+        self.places.get(&id).copied()
+    }
+
     /// Number of codes.
     pub fn len(&self) -> usize {
         self.codes.len()
@@ -87,7 +100,23 @@ impl CodeBook {
 #[derive(Debug, Default)]
 pub struct Exclusions(Vec<Exclusion>);
 
+/// What becomes of bytes that are not UTF-8. It stands among the exclusions so that it is on record, though nothing is lost.
+const MENDED: &str = "mended: not UTF-8, read as Windows-1252";
+
 impl Exclusions {
+    /// Records bytes that were read as Windows-1252.
+    pub fn add_mended(&mut self, bytes: u64) {
+        self.add(bytes, "bytes", MENDED);
+    }
+
+    /// A line for each step.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|step| match step.reason == MENDED {
+            true => format!("{} {}", counted(step.count, &step.unit), step.reason),
+            false => format!("left out: {}", described(step)),
+        })
+    }
+
     /// Records a step; steps that left nothing out are not recorded.
     pub fn add(&mut self, count: u64, unit: &str, reason: &str) {
         if count > 0 {
@@ -97,11 +126,10 @@ impl Exclusions {
 
     /// The steps in words.
     pub fn sentence(&self) -> String {
-        if self.0.is_empty() {
+        let steps: Vec<String> = self.0.iter().filter(|step| step.reason != MENDED).map(described).collect();
+        if steps.is_empty() {
             return "nothing was left out".to_owned();
         }
-        let steps: Vec<String> =
-            self.0.iter().map(|step| format!("{} {} {}", step.count, step.unit, step.reason)).collect();
         format!("left out were {}", steps.join("; "))
     }
 
@@ -109,6 +137,16 @@ impl Exclusions {
     pub fn as_slice(&self) -> &[Exclusion] {
         &self.0
     }
+}
+
+fn described(step: &Exclusion) -> String {
+    format!("{} {}", counted(step.count, &step.unit), step.reason)
+}
+
+/// A warning of bytes that were read as Windows-1252, in so many of the `units`.
+pub fn mended_warning(bytes: u64, count: u64, units: &str) -> String {
+    let (bytes, units) = (counted(bytes, "bytes"), counted(count, units));
+    format!("not UTF-8, read as Windows-1252: {bytes} in {units}")
 }
 
 /// A source, read.
@@ -125,4 +163,26 @@ pub struct Corpus {
     pub descriptions: Descriptions,
     /// What was left out so far.
     pub exclusions: Exclusions,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Exclusions;
+
+    #[test]
+    fn what_was_mended_was_not_left_out() {
+        let mut exclusions = Exclusions::default();
+        exclusions.add_mended(1);
+        assert_eq!(exclusions.sentence(), "nothing was left out");
+        exclusions.add(1, "notes", "without a code");
+        exclusions.add(2, "rows", "without a split");
+        let lines: Vec<String> = exclusions.lines().collect();
+        let expected = [
+            "1 byte mended: not UTF-8, read as Windows-1252",
+            "left out: 1 note without a code",
+            "left out: 2 rows without a split",
+        ];
+        assert_eq!(lines, expected);
+        assert_eq!(exclusions.sentence(), "left out were 1 note without a code; 2 rows without a split");
+    }
 }

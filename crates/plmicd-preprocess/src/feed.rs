@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use fs_err as fs;
 
+use crate::quotes::Quotes;
+
 /// Fed to the parser after the last byte of the file. If it comes back as a row of its own, every quote was
 /// closed; if it comes back inside a field, one was not.
 pub const END: &[u8] = b"\0end of table\0";
@@ -24,6 +26,8 @@ pub struct Feed {
     fed: u64,
     /// Number of bytes that may be fed before the next row must be complete.
     limit: Arc<AtomicU64>,
+    /// Follows the quotes of what is fed, where the table has any.
+    pub quotes: Option<Quotes>,
     /// Whether lines end in CRLF, as the first one tells.
     pub crlf: bool,
     first_line_seen: bool,
@@ -34,11 +38,23 @@ pub struct Feed {
 
 impl Feed {
     /// Feeds `inner`, at most `limit` bytes until the limit is raised.
-    pub fn new(inner: Box<dyn Read + Send>, limit: Arc<AtomicU64>) -> Self {
-        Self { inner, fed: 0, limit, crlf: false, first_line_seen: false, last_byte: b'\n', tail: None }
+    pub fn new(inner: Box<dyn Read + Send>, limit: Arc<AtomicU64>, quotes: Option<Quotes>) -> Self {
+        Self {
+            inner,
+            fed: 0,
+            limit,
+            quotes,
+            crlf: false,
+            first_line_seen: false,
+            last_byte: b'\n',
+            tail: None,
+        }
     }
 
     fn look_at(&mut self, bytes: &[u8]) {
+        if let Some(quotes) = &mut self.quotes {
+            quotes.look_at(bytes);
+        }
         if !self.first_line_seen
             && let Some(end) = bytes.iter().position(|&b| b == b'\n')
         {

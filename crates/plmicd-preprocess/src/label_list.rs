@@ -11,6 +11,7 @@ use crate::codes::{icd9_system, icd10_system};
 use crate::cohort::drop_notes;
 use crate::corpus::{CodeBook, CodeId, DraftNote, Exclusions};
 use crate::descriptions::Descriptions;
+use crate::files;
 
 /// The one list in the folder: `.txt` or `.csv`, a code a line.
 ///
@@ -42,7 +43,7 @@ pub fn read(dir: &Utf8Path) -> Result<Vec<String>, StageError> {
 
 /// The codes of a list, sorted by their bytes and each once: the order in which the published code numbers labels.
 fn read_file(path: &Utf8Path) -> Result<Vec<String>, StageError> {
-    let text = fs_err::read_to_string(path)?;
+    let text = files::read_to_string(path)?;
     let lines = text.strip_prefix('\u{feff}').unwrap_or(&text).lines().map(str::trim);
     let mut codes: Vec<String> = Vec::new();
     for (line, code) in lines.enumerate() {

@@ -26,7 +26,11 @@ pub fn regroup(level: CodeLevel, corpus: &mut Corpus) {
                 range
             }),
         };
-        group_of.push(group.map(|group| groups.intern(group, system)));
+        let group = group.map(|group| groups.intern(group, system));
+        if let (Some(group), Some(place)) = (group, corpus.codes.place(id)) {
+            groups.stands_at(group, place);
+        }
+        group_of.push(group);
     }
     for note in &mut corpus.notes {
         let mut kept: Vec<CodeId> = Vec::with_capacity(note.codes.len());

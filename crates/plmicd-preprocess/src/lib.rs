@@ -5,7 +5,8 @@
 //! | `config` | what can be set |
 //! | `mimic3`, `mimic4`, `mimic2`, `codiesp`, `caml_csv`, `own` | reading of each source |
 //! | `mimic3::caml`, `mimic3::columns`, `mimic3::caml_files` | `compat = "caml"`: the published scripts' reading of codes, and their files |
-//! | `table`, `feed` | delimited tables with located errors |
+//! | `table`, `feed`, `quotes`, `header` | delimited tables with located errors |
+//! | `files`, `gzip` | opening and unpacking |
 //! | `encoding` | Windows-1252 bytes in UTF-8 |
 //! | `text` | the published cleaning rules, Python's character classes |
 //! | `codes`, `descriptions` | dotted codes, their meaning in words |
@@ -13,6 +14,7 @@
 //! | `level`, `cohort` | codes, categories or chapters; which of them remain |
 //! | `splits`, `stratify` | who goes where |
 //! | `text_corpus` | the stage `corpus` |
+//! | `place` | where in the user's table something stands |
 //! | `spill`, `write` | texts on disk between the passes, the artifact |
 //!
 //! Why the `csv` crate with rayon and not a data frame library: the work is one pass over one large table with
@@ -31,13 +33,18 @@ mod corpus;
 mod descriptions;
 mod encoding;
 mod feed;
+mod files;
+mod gzip;
+mod header;
 mod label_list;
 mod level;
 mod mimic2;
 mod mimic3;
 mod mimic4;
 mod own;
+mod place;
 mod published;
+mod quotes;
 pub mod source_files;
 mod spill;
 mod splits;

@@ -5,15 +5,15 @@ use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use fs_err as fs;
 use plmicd_data::{CodeSystem, Split, kind};
 use plmicd_pipeline::{BadInput, StageContext, StageError};
 use rayon::prelude::*;
 
 use crate::codes::format_code;
-use crate::config::PreprocessConfig;
+use crate::config::{CodeKinds, PreprocessConfig};
 use crate::corpus::{CodeBook, CodeId, Corpus, DraftNote, Exclusions};
 use crate::descriptions::Descriptions;
+use crate::files;
 use crate::spill::SpillWriter;
 use crate::text::count_words;
 
@@ -61,8 +61,13 @@ pub fn read(
 ) -> Result<Corpus, StageError> {
     let lists = if config.splits.are_made() { None } else { Some(read_lists(dir, config)?) };
     let path = dir.join(SUMMARIES);
-    let mut reader = BufReader::with_capacity(1 << 20, fs::File::open(&path)?);
-    let total = fs::metadata(&path)?.len();
+    if config.codes != CodeKinds::All {
+        let message = "this table does not tell diagnoses from procedures; `codes` stays at \"all\"";
+        return Err(BadInput::new(&path, message).into());
+    }
+    let file = files::open(&path)?;
+    let total = file.metadata()?.len();
+    let mut reader = BufReader::with_capacity(1 << 20, file);
     check_header(&mut reader, &path)?;
 
     let workers = rayon::ThreadPoolBuilder::new()
@@ -272,7 +277,7 @@ fn read_lists(dir: &Utf8Path, config: &PreprocessConfig) -> Result<HashMap<u64, 
                 .into());
         }
         let mut numbers = HashSet::new();
-        for (at, line) in fs::read_to_string(&path)?.lines().enumerate() {
+        for (at, line) in files::read_to_string(&path)?.lines().enumerate() {
             let bad = |message: &str| StageError::from(BadInput::new(&path, message).line(at as u64 + 1));
             if line.trim().is_empty() {
                 continue;

@@ -50,7 +50,7 @@ pub fn read(
     };
     let mut exclusions = Exclusions::default();
     let note_path = locate(dir, NOTES)?;
-    let note_table = NoteTable::open(&note_path, Layout::Discharge)?;
+    let note_table = NoteTable::open(&note_path, Layout::Discharge, false)?;
     let (diagnosis, procedure) = match config.icd_version {
         IcdVersion::Icd9 => (CodeSystem::Icd9Diagnosis, CodeSystem::Icd9Procedure),
         IcdVersion::Icd10 => (CodeSystem::Icd10CmDiagnosis, CodeSystem::Icd10PcsProcedure),
@@ -81,6 +81,7 @@ pub fn read(
     let mut code_rows = CodeRows::default();
     for (mut table, system) in code_tables {
         code_rows.read(&mut table, system, Some(version), context)?;
+        table.warn(context);
     }
     let mut descriptions = Descriptions::default();
     for (mut table, system) in dictionaries {
@@ -89,6 +90,7 @@ pub fn read(
                 descriptions.add(system, &table.text(0), &table.text(2));
             }
         }
+        table.warn(context);
     }
     let rules = TextRules { blanks: true, ..config.text_rules() };
     let (admissions, spill) = note_table.read(rules, Keep::default(), context, &mut exclusions)?;
@@ -118,16 +120,18 @@ pub fn read(
 }
 
 /// The file of a table, in the folder or in that of its module.
+///
+/// # Errors
+/// Several are there, or a folder cannot be listed.
 pub fn find(dir: &Utf8Path, name: &str) -> Result<Option<Utf8PathBuf>, StageError> {
     let module = dir.join(if name == NOTES { "note" } else { "hosp" });
+    let mut found = Vec::new();
     for folder in [dir, &module] {
-        if folder.is_dir()
-            && let Some(path) = table::find(folder, name)?
-        {
-            return Ok(Some(path));
+        if folder.is_dir() {
+            found.extend(table::find(folder, name)?);
         }
     }
-    Ok(None)
+    table::only(found)
 }
 
 fn locate(dir: &Utf8Path, name: &str) -> Result<Utf8PathBuf, StageError> {

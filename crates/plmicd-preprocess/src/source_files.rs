@@ -6,7 +6,7 @@ use plmicd_data::{CorpusStats, LabelSpace, NoteWriter, TextForm};
 use plmicd_pipeline::registry::SourceFiles;
 use plmicd_pipeline::{BadInput, StageError};
 
-use crate::{caml_csv, label_list, mimic2, mimic4, own, table};
+use crate::{caml_csv, files, label_list, mimic2, mimic4, own, table};
 
 /// Tables of MIMIC-III, and whether a source must have them. Which of the code tables are needed is the config's
 /// affair: the stage asks for those before it reads anything.
@@ -35,6 +35,12 @@ pub fn mimic3_files(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
         return Err(missing(dir, "DIAGNOSES_ICD"));
     }
     files.extend(lists(dir)?);
+    readable(files)
+}
+
+/// The files, if each can be read: their content is hashed before any stage looks at them.
+fn readable(files: SourceFiles) -> Result<SourceFiles, BadInput> {
+    files.iter().try_for_each(|(_, path)| files::check(path))?;
     Ok(files)
 }
 
@@ -82,7 +88,7 @@ pub fn mimic4_files(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
         add_mimic4(dir, name, &mut files)?;
     }
     files.extend(lists(dir)?);
-    Ok(files)
+    readable(files)
 }
 
 fn add_mimic4(dir: &Utf8Path, name: &str, files: &mut SourceFiles) -> Result<bool, BadInput> {
@@ -95,10 +101,10 @@ fn add_mimic4(dir: &Utf8Path, name: &str, files: &mut SourceFiles) -> Result<boo
 /// The one table.
 ///
 /// # Errors
-/// There is none, or one in each format.
+/// There is none, or several.
 pub fn table_files(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
     let path = own::find(dir).map_err(|error| located(dir, error))?.ok_or_else(|| own::missing(dir))?;
-    Ok(vec![(path.file_name().unwrap_or(own::NAME).to_owned(), path)])
+    readable(vec![(path.file_name().unwrap_or(own::NAME).to_owned(), path)])
 }
 
 /// The table of summaries and the lists of the splits.
@@ -106,12 +112,12 @@ pub fn table_files(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
 /// # Errors
 /// There is no table.
 pub fn mimic2_files(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
-    if !dir.join(mimic2::SUMMARIES).is_file() {
+    if !dir.join(mimic2::SUMMARIES).exists() {
         return Err(BadInput::new(dir.join(mimic2::SUMMARIES), "missing: expected this table of summaries")
             .hint("\"ICD9 Coding of Discharge Summaries\" in PhysioNet's archive (credentialed access)"));
     }
     let names = std::iter::once(mimic2::SUMMARIES).chain(mimic2::LISTS.map(|(name, _)| name));
-    Ok(names.map(|name| (name.to_owned(), dir.join(name))).filter(|(_, path)| path.is_file()).collect())
+    readable(names.map(|name| (name.to_owned(), dir.join(name))).filter(|(_, path)| path.exists()).collect())
 }
 
 /// The tables of the splits.
@@ -120,7 +126,9 @@ pub fn mimic2_files(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
 /// One is missing.
 pub fn caml_csv_files(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
     let found = caml_csv::find(dir).map_err(|error| located(dir, error))?;
-    Ok(found.into_iter().map(|(_, path)| (path.file_name().unwrap_or_default().to_owned(), path)).collect())
+    readable(
+        found.into_iter().map(|(_, path)| (path.file_name().unwrap_or_default().to_owned(), path)).collect(),
+    )
 }
 
 /// The one list of labels.
@@ -129,7 +137,7 @@ pub fn caml_csv_files(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
 /// There is none, or several.
 pub fn label_list_files(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
     let path = label_list::find(dir)?;
-    Ok(vec![(path.file_name().unwrap_or_default().to_owned(), path)])
+    readable(vec![(path.file_name().unwrap_or_default().to_owned(), path)])
 }
 
 /// Every text file below the folder.
@@ -186,13 +194,13 @@ pub fn codiesp_files(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
             }
         }
     }
-    Ok(files)
+    readable(files)
 }
 
 /// Every table of descriptions.
 ///
 /// # Errors
-/// There is none, or the folder cannot be listed.
+/// There is none, or one both packed and plain; the folder cannot be listed.
 pub fn code_table_files(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
     let files: SourceFiles = entries(dir)?
         .into_iter()
@@ -201,7 +209,12 @@ pub fn code_table_files(dir: &Utf8Path) -> Result<SourceFiles, BadInput> {
     if files.is_empty() {
         return Err(BadInput::new(dir, "no table found: expected files ending in .tsv or .tsv.gz"));
     }
-    Ok(files)
+    for (name, path) in &files {
+        if files.iter().any(|(other, _)| *other == format!("{name}.gz")) {
+            return Err(BadInput::new(path, format!("there is {name}.gz too; expected one of them")));
+        }
+    }
+    readable(files)
 }
 
 /// Entries of a folder, sorted by name.
@@ -233,5 +246,61 @@ mod tests {
             std::fs::write(dir.join(name), "").expect("written");
         }
         assert_eq!(names(dir), ["noteevents.csv.gz", "procedures_icd.csv", "D_icd_diagnoses.csv"]);
+    }
+
+    type Files = fn(&Utf8Path) -> Result<SourceFiles, BadInput>;
+
+    /// The complaint about a folder with these files.
+    fn complaint(files: Files, names: &[&str]) -> String {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = Utf8Path::from_path(folder.path()).expect("UTF-8");
+        for name in names {
+            std::fs::create_dir_all(dir.join(name).parent().expect("a folder")).expect("made");
+            std::fs::write(dir.join(name), "").expect("written");
+        }
+        files(dir).expect_err("a complaint").to_string()
+    }
+
+    #[test]
+    fn a_table_is_there_once() {
+        let cases: [(Files, &[&str]); 7] = [
+            (table_files, &["notes.csv", "notes.csv.gz"]),
+            (table_files, &["Notes.csv.gz", "notes.parquet"]),
+            (mimic3_files, &["NOTEEVENTS.csv", "noteevents.csv.gz", "DIAGNOSES_ICD.csv"]),
+            (
+                mimic3_files,
+                &["NOTEEVENTS.csv", "DIAGNOSES_ICD.csv", "D_ICD_DIAGNOSES.csv", "D_ICD_DIAGNOSES.csv.gz"],
+            ),
+            (mimic4_files, &["discharge.csv", "note/discharge.csv.gz", "diagnoses_icd.csv"]),
+            (caml_csv_files, &["train_50.csv", "train_50.csv.gz", "test_50.csv"]),
+            (code_table_files, &["icd10cm.tsv", "icd10cm.tsv.gz"]),
+        ];
+        for (files, names) in cases {
+            let message = complaint(files, names);
+            assert!(message.contains("too; expected one of them"), "{names:?}: {message}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_files_that_can_be_read_count() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = Utf8Path::from_path(folder.path()).expect("UTF-8");
+        let table = dir.join("notes.csv");
+        std::os::unix::fs::symlink("nowhere.csv", &table).expect("a link");
+        let complaint = || table_files(dir).expect_err("a complaint").to_string();
+        assert!(complaint().contains("notes.csv: missing: this link leads to a file that is not there"));
+        std::fs::write(dir.join("nowhere.csv"), "").expect("written");
+        assert_eq!(table_files(dir).expect("a link to a file").len(), 1);
+        std::fs::remove_file(&table).expect("removed");
+        std::fs::create_dir(&table).expect("a folder");
+        assert!(complaint().contains("notes.csv: is a folder; expected a file"));
+        std::fs::remove_dir(&table).expect("removed");
+        let made = std::process::Command::new("mkfifo").arg(&table).status().expect("mkfifo");
+        assert!(made.success());
+        assert!(complaint().contains("notes.csv: is a pipe or a device; expected a file"));
+        std::fs::rename(&table, dir.join("a.txt")).expect("renamed");
+        let message = text_files(dir).expect_err("a pipe").to_string();
+        assert!(message.contains("a.txt: is a pipe or a device"), "{message}");
     }
 }

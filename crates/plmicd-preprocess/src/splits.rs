@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use camino::Utf8Path;
-use fs_err as fs;
 use plmicd_data::Split;
 use plmicd_pipeline::{BadInput, StageError};
 use rand_chacha::ChaCha8Rng;
@@ -11,6 +10,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::cohort::drop_notes;
 use crate::corpus::{DraftNote, Exclusions};
+use crate::files;
 
 /// Keeps the stream of random splits apart from any other use of the same seed.
 const PURPOSE: u64 = 0x73_70_6c_69_74_73;
@@ -147,7 +147,7 @@ fn read_named(dir: &Utf8Path, name: impl Fn(Split) -> String) -> Result<HashMap<
                 ))
                 .into());
         }
-        let text = fs::read(&path)?;
+        let text = files::read(&path)?;
         let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
         let before = splits.len();
         for (i, line) in text.split(|&b| b == b'\n').enumerate() {
@@ -242,14 +242,14 @@ mod tests {
         let error = read_lists(dir).unwrap_err().to_string();
         assert!(error.contains("train_full_hadm_ids.csv") && error.contains("caml-mimic"), "{error}");
         for (split, text) in [("train", "1\r\n2\n"), ("dev", "3\n"), ("test", "\n4")] {
-            fs::write(dir.join(format!("{split}_full_hadm_ids.csv")), text).unwrap();
+            fs_err::write(dir.join(format!("{split}_full_hadm_ids.csv")), text).unwrap();
         }
         let lists = read_lists(dir).unwrap();
         assert_eq!(lists.len(), 4);
         assert_eq!(lists[&4], Split::Test);
-        fs::write(dir.join("test_full_hadm_ids.csv"), "4\nid\n").unwrap();
+        fs_err::write(dir.join("test_full_hadm_ids.csv"), "4\nid\n").unwrap();
         assert!(read_lists(dir).unwrap_err().to_string().contains("test_full_hadm_ids.csv:2: not a number"));
-        fs::write(dir.join("test_full_hadm_ids.csv"), "4\n2\n").unwrap();
+        fs_err::write(dir.join("test_full_hadm_ids.csv"), "4\n2\n").unwrap();
         let error = read_lists(dir).unwrap_err().to_string();
         assert!(error.contains(":2: admission 2 is also in train_full_hadm_ids.csv"), "{error}");
     }

@@ -1,6 +1,6 @@
 //! The stage `preprocess`.
 
-use plmicd_data::{CorpusStats, kind};
+use plmicd_data::{CorpusStats, counted, kind};
 use plmicd_pipeline::{ConfigIssue, InputSpec, Stage, StageContext, StageError};
 
 use crate::config::{CodeLevel, Cohort, PreprocessConfig, Splits};
@@ -18,7 +18,7 @@ impl Stage for Preprocess {
     type Config = PreprocessConfig;
 
     const NAME: &'static str = "preprocess";
-    const VERSION: u32 = 6;
+    const VERSION: u32 = 7;
     const OUTPUT: &'static str = kind::NOTES;
     const SCHEMA: u32 = 1;
     const SUMMARY: &'static str = "Raw tables of notes and codes to cleaned notes and a label space";
@@ -88,29 +88,27 @@ impl Stage for Preprocess {
         }
         let leaking = splits::leaking_subjects(&corpus.notes);
         if leaking > 0 {
-            context.warn(format!("the splits leak: {leaking} subjects have notes on more than one side"));
+            let (subjects, have) =
+                (counted(leaking as u64, "subjects"), if leaking == 1 { "has" } else { "have" });
+            context.warn(format!("the splits leak: {subjects} {have} notes on more than one side"));
         }
         for split in splits::empty_splits(&corpus.notes) {
             context.warn(format!("no note is in the {split} split; the stages that read it will fail"));
         }
-        if let Some(warning) = cohort::doubtful(&labels, &corpus.codes) {
+        let column = &config.table.codes_column;
+        if let Some(warning) = cohort::doubtful(&labels, &corpus.codes, column) {
             context.warn(warning);
         }
-        if raw.kind == kind::TABLE && config.code_level == CodeLevel::Full {
-            let odd = cohort::misshapen(&labels, &corpus.codes);
-            if odd > 0 {
-                context.warn(format!(
-                    "{odd} of {} labels do not have the form of {} codes: is `table.separator` right, and `table.system`?",
-                    labels.len(),
-                    config.table.system.title()
-                ));
-            }
+        if raw.kind == kind::TABLE
+            && config.code_level == CodeLevel::Full
+            && let Some(warning) = cohort::misshapen(&labels, &corpus.codes, column)
+        {
+            context.warn(warning);
         }
         write::count_joined(&mut corpus, rules, context)?;
-        for exclusion in corpus.exclusions.as_slice() {
-            context.note(format!("left out: {} {} {}", exclusion.count, exclusion.unit, exclusion.reason));
-        }
-        context.note(format!("{} notes, {} labels", corpus.notes.len(), labels.len()));
+        corpus.exclusions.lines().for_each(|line| context.note(line));
+        let notes = counted(corpus.notes.len() as u64, "notes");
+        context.note(format!("{notes}, {}", counted(labels.len() as u64, "labels")));
         // Tables of the same form that are no restricted ones (made by `synth`) are not the data that were published on.
         let published = |stats: &CorpusStats| match raw.restricted {
             true => published::compare(config, list.as_ref().map(Vec::len), stats),

@@ -3,21 +3,24 @@
 //! bounded memory.
 //!
 //! What the `csv` crate lets pass is caught here: a quote that is never closed (it would swallow the rest of the
-//! file without a word), rows with too few or too many fields, a gzip stream that ends early.
+//! file without a word), text after a closing quote, rows with too few or too many fields, a gzip stream that ends early.
 
-use std::io::{self, Read};
+use std::cell::Cell;
+use std::io::{self, Read, Seek};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder};
-use flate2::read::MultiGzDecoder;
 use fs_err as fs;
-use plmicd_data::columns_found;
-use plmicd_pipeline::{BadInput, StageError};
+use plmicd_data::{columns_found, counted};
+use plmicd_pipeline::{BadInput, StageContext, StageError};
 
-use crate::encoding::{is_gzip, utf16_is_little};
+use crate::encoding::{is_gzip, mend, utf16_is_little};
 use crate::feed::{Counted, END, Feed, MAX_ROW_BYTES, RowTooLong};
+use crate::gzip::{self, Gunzip, begins_gzip};
+use crate::quotes::{Quotes, StrayText};
+use crate::{files, header};
 
 /// How far a table has been read, readable from another thread.
 #[derive(Clone, Debug)]
@@ -42,7 +45,11 @@ pub struct Table {
     /// Position of each wanted column, in the order asked for; `None` for an optional one that is absent.
     positions: Vec<Option<usize>>,
     names: Vec<String>,
+    delimiter: u8,
     width: usize,
+    keeps_stray_text: bool,
+    /// Bytes of [`text`](Self::text) that were not UTF-8.
+    mended: Cell<u64>,
     row_limit: Arc<AtomicU64>,
     progress: ReadProgress,
 }
@@ -54,28 +61,40 @@ impl Table {
     /// Opens a table and checks its header. `required` columns come first, `optional` ones after them.
     ///
     /// # Errors
-    /// The file is missing or empty, or lacks a required column (the columns found are named).
+    /// The file is missing, empty, a pipe or packed under a plain name, or lacks a required column (the columns found are
+    /// named).
     pub fn open(
         path: &Utf8Path,
         delimiter: u8,
         required: &[&str],
         optional: &[&str],
     ) -> Result<Self, StageError> {
-        let file = fs::File::open(path)?;
+        let mut file = files::open(path)?;
+        if !is_gzip(path) {
+            let mut begin = Vec::new();
+            (&mut file).take(2).read_to_end(&mut begin)?;
+            if begins_gzip(&begin) {
+                return Err(BadInput::new(path, "it is packed by gzip; expected plain text")
+                    .hint(format!("name it {}.gz", path.file_name().unwrap_or_default()))
+                    .into());
+            }
+            file.rewind()?;
+        }
         let progress = ReadProgress { done: Arc::default(), total: file.metadata()?.len() };
         let counted = Counted { inner: file, done: Arc::clone(&progress.done) };
         let inner: Box<dyn Read + Send> = if is_gzip(path) {
-            Box::new(MultiGzDecoder::new(io::BufReader::with_capacity(1 << 18, counted)))
+            Box::new(Gunzip::new(io::BufReader::with_capacity(1 << 18, counted)))
         } else {
             Box::new(counted)
         };
         let row_limit = Arc::new(AtomicU64::new(MAX_ROW_BYTES));
-        let feed = Feed::new(inner, Arc::clone(&row_limit));
+        let has_quotes = delimiter != b'\t';
+        let feed = Feed::new(inner, Arc::clone(&row_limit), has_quotes.then(|| Quotes::new(delimiter)));
         let reader = ReaderBuilder::new()
             .delimiter(delimiter)
             .has_headers(false)
             .flexible(true)
-            .quoting(delimiter != b'\t')
+            .quoting(has_quotes)
             .buffer_capacity(1 << 20)
             .from_reader(feed);
         let mut table = Self {
@@ -84,12 +103,21 @@ impl Table {
             record: ByteRecord::new(),
             positions: Vec::new(),
             names: required.iter().chain(optional).map(|name| (*name).to_owned()).collect(),
+            delimiter,
             width: 0,
+            keeps_stray_text: false,
+            mended: Cell::new(0),
             row_limit,
             progress,
         };
         table.read_header(required.len())?;
         Ok(table)
+    }
+
+    /// Takes text after a closing quote as part of the field, as pandas does, where that is what is to be repeated. The
+    /// caller asks [`stray_texts`](Self::stray_texts) in the end.
+    pub fn keeping_stray_text(self, keeps: bool) -> Self {
+        Self { keeps_stray_text: keeps, ..self }
     }
 
     fn read_header(&mut self, required: usize) -> Result<(), StageError> {
@@ -101,7 +129,8 @@ impl Table {
             )
             .into());
         }
-        if self.record.get(0).is_some_and(|field| utf16_is_little(field).is_some()) {
+        let found_line = self.record.iter().collect::<Vec<_>>().join(&self.delimiter);
+        if utf16_is_little(&found_line).is_some() {
             let message = "it is in UTF-16; expected UTF-8 (or Windows-1252)";
             return Err(BadInput::new(&self.path, message).line(1).into());
         }
@@ -124,6 +153,9 @@ impl Table {
                 return Err(BadInput::new(&self.path, message).line(1).column(name).into());
             }
             if position.is_none() && i < required {
+                if let Some(message) = header::explain(&found_line, self.delimiter, &self.names) {
+                    return Err(BadInput::new(&self.path, message).line(1).into());
+                }
                 return Err(BadInput::new(&self.path, format!("no such column; {}", columns_found(&found)))
                     .line(1)
                     .column(name)
@@ -134,7 +166,34 @@ impl Table {
             }
             self.positions.push(position);
         }
-        Ok(())
+        self.refuse_stray_text()
+    }
+
+    /// Complains of text after a closing quote in the row that was read last.
+    fn refuse_stray_text(&self) -> Result<(), StageError> {
+        let stray = self.reader.get_ref().quotes.as_ref().and_then(|quotes| quotes.first);
+        match stray {
+            // The parser is fed more than it has read.
+            Some(stray) if !self.keeps_stray_text && stray.byte < self.reader.position().byte() => {
+                Err(self.stray_text(stray).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn stray_text(&self, stray: StrayText) -> BadInput {
+        let name = self.positions.iter().position(|at| *at == Some(stray.field));
+        let column = name.map_or_else(|| (stray.field + 1).to_string(), |at| self.names[at].clone());
+        let place = match stray.line == stray.row_line {
+            true => String::new(),
+            false => format!(" in line {}", stray.line),
+        };
+        BadInput::new(&self.path, format!("text follows the quote that closes this field{place}"))
+            .line(stray.row_line)
+            .column(column)
+            .hint(
+                "a quote inside a field is not doubled, or the quote that should close the field is missing",
+            )
     }
 
     /// Moves on to the next row; `false` at the end of the file.
@@ -145,8 +204,10 @@ impl Table {
         if !self.read_record()? {
             return Ok(false);
         }
+        self.refuse_stray_text()?;
         if self.record.len() != self.width {
-            let message = format!("{} fields, expected {} as in the header", self.record.len(), self.width);
+            let found = counted(self.record.len() as u64, "fields");
+            let message = format!("{found}, expected {} as in the header", self.width);
             return Err(BadInput::new(&self.path, message)
                 .line(self.line())
                 .hint(
@@ -172,6 +233,7 @@ impl Table {
         }
         let last = &self.record[self.record.len() - 1];
         if last.strip_suffix(b"\n").unwrap_or(last).ends_with(END) {
+            self.refuse_stray_text()?;
             // It has no terminator.
             let line = self.reader.position().line() - self.line_ends();
             return Err(unclosed(&self.path, line).into());
@@ -182,17 +244,11 @@ impl Table {
     fn explain(&self, error: csv::Error, line: u64) -> StageError {
         match error.into_kind() {
             ErrorKind::Io(io) if io.get_ref().is_some_and(|e| e.is::<RowTooLong>()) => {
-                unclosed(&self.path, line).into()
+                let stray = self.reader.get_ref().quotes.as_ref().and_then(|quotes| quotes.first);
+                let stray = stray.filter(|_| !self.keeps_stray_text);
+                stray.map_or_else(|| unclosed(&self.path, line), |stray| self.stray_text(stray)).into()
             }
-            ErrorKind::Io(io) if io.kind() == io::ErrorKind::UnexpectedEof => {
-                BadInput::new(&self.path, "the gzip stream ends early: the file is truncated")
-                    .line(line)
-                    .hint("copy or download it again; `gzip -t FILE` checks it")
-                    .into()
-            }
-            ErrorKind::Io(io) if is_gzip(&self.path) => {
-                BadInput::new(&self.path, format!("not a sound gzip file ({io})")).line(line).into()
-            }
+            ErrorKind::Io(io) if is_gzip(&self.path) => gzip::explain(&self.path, &io).line(line).into(),
             kind => StageError::failed(format!("reading {}: {kind:?}", self.path)),
         }
     }
@@ -207,9 +263,44 @@ impl Table {
         self.positions[column].is_some()
     }
 
-    /// The field without blanks around it, as text; bytes that are not UTF-8 become U+FFFD.
+    /// The field without blanks around it, as text; bytes that are not UTF-8 are read as Windows-1252, as in notes, and
+    /// counted.
     pub fn text(&self, column: Column) -> String {
-        String::from_utf8_lossy(self.field(column).trim_ascii()).into_owned()
+        let (text, mended) = mend(self.field(column).trim_ascii().to_vec());
+        self.mended.set(self.mended.get() + mended);
+        text
+    }
+
+    /// How many bytes were mended by [`text`](Self::text) since this was last asked.
+    pub fn take_mended(&self) -> u64 {
+        self.mended.take()
+    }
+
+    /// Warns of what was read leniently, at the end of the table: fields other than notes that are not UTF-8, text after
+    /// closing quotes.
+    pub fn warn(&self, context: &StageContext<'_>) {
+        let name = self.path.file_name().unwrap_or_default();
+        let mended = self.take_mended();
+        if mended > 0 {
+            let mended = counted(mended, "bytes");
+            context.warn(format!(
+                "{name}: not UTF-8, read as Windows-1252: {mended} in columns other than texts"
+            ));
+        }
+        self.stray_texts().into_iter().for_each(|warning| context.warn(warning));
+    }
+
+    /// What there is to say of text after closing quotes that was kept.
+    pub fn stray_texts(&self) -> Option<String> {
+        let quotes = self.reader.get_ref().quotes.as_ref().filter(|_| self.keeps_stray_text)?;
+        let first = quotes.first?;
+        Some(format!(
+            "{}: text after the closing quote of {}, first in line {}: read as pandas reads it, but a row may have \
+             swallowed others",
+            self.path.file_name().unwrap_or_default(),
+            counted(quotes.count, "fields"),
+            first.row_line
+        ))
     }
 
     /// The field as a non-negative number; `None` if it is empty.
@@ -259,21 +350,43 @@ fn unclosed(path: &Utf8Path, line: u64) -> BadInput {
         .hint("the file is truncated, or a quote inside a field is not doubled")
 }
 
-/// The file of a table in `dir`: `NAME.csv` or `NAME.csv.gz`, in any case; the plain one if both are there.
+/// The file of a table in `dir`: `NAME.csv` or `NAME.csv.gz`, in any case.
+///
+/// # Errors
+/// Several are there, or the folder cannot be listed.
 pub fn find(dir: &Utf8Path, name: &str) -> Result<Option<Utf8PathBuf>, StageError> {
-    let mut found = None;
+    find_with(dir, name, &[".csv", ".csv.gz"])
+}
+
+/// The file of this name and one of these endings, in any case.
+///
+/// # Errors
+/// Several are there: which one is meant is not for us to guess. The folder cannot be listed.
+pub fn find_with(dir: &Utf8Path, name: &str, endings: &[&str]) -> Result<Option<Utf8PathBuf>, StageError> {
+    let mut found = Vec::new();
     for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        let Ok(path) = Utf8PathBuf::try_from(path) else { continue };
+        let Ok(path) = Utf8PathBuf::try_from(entry?.path()) else { continue };
         let file = path.file_name().unwrap_or_default();
-        if file.eq_ignore_ascii_case(&format!("{name}.csv")) {
-            return Ok(Some(path));
-        }
-        if file.eq_ignore_ascii_case(&format!("{name}.csv.gz")) {
-            found = Some(path);
+        if endings.iter().any(|ending| file.eq_ignore_ascii_case(&format!("{name}{ending}"))) {
+            found.push(path);
         }
     }
-    Ok(found)
+    found.sort();
+    only(found)
+}
+
+/// The only one of some paths.
+///
+/// # Errors
+/// There are several.
+pub fn only(found: Vec<Utf8PathBuf>) -> Result<Option<Utf8PathBuf>, StageError> {
+    match found.as_slice() {
+        [first, other, ..] => {
+            let other = other.strip_prefix(first.parent().unwrap_or(first)).unwrap_or(other);
+            Err(BadInput::new(first, format!("there is {other} too; expected one of them")).into())
+        }
+        _ => Ok(found.into_iter().next()),
+    }
 }
 
 #[cfg(test)]
@@ -330,13 +443,13 @@ mod tests {
             (&b"A,C\n1,2\n"[..], "t.csv:1, column B: no such column; found: A, C"),
             (b"A,B,a\n1,2,3\n", "t.csv:1, column A: more than one column has this name"),
             (b"", "the file is empty; expected a header with A, B"),
-            (b"A,B\n1,2\n3\n", "t.csv:3: 1 fields, expected 2"),
+            (b"A,B\n1,2\n3\n", "t.csv:3: 1 field, expected 2"),
             (b"A,B\n1,2,9\n", "t.csv:2: 3 fields, expected 2"),
             (b"A,B\n1,2\n3,\"open\nand on\n", "t.csv:3: a quote opened in this row is never closed"),
             (b"A,B\n1,2\n\"", "t.csv:3: a quote opened in this row is never closed"),
-            (b"A,B\r\n1,2\r\n\"x\r\ny\",2\r\n3", "t.csv:5: 1 fields, expected 2"),
+            (b"A,B\r\n1,2\r\n\"x\r\ny\",2\r\n3", "t.csv:5: 1 field, expected 2"),
             (b"A,B\r\n1,2\r\n3,\"x\r\ny", "t.csv:3: a quote opened in this row is never closed"),
-            (b"A,B\n\n\n1,2\n\n3\n", "t.csv:6: 1 fields, expected 2"),
+            (b"A,B\n\n\n1,2\n\n3\n", "t.csv:6: 1 field, expected 2"),
         ] {
             let error = rows(content, "t.csv").unwrap_err();
             assert!(error.contains(message), "{error}");
@@ -346,7 +459,7 @@ mod tests {
     #[test]
     fn a_first_row_that_is_no_header_is_not_shown() {
         let long = format!("7,\"secret text {}\"\n", "é".repeat(60));
-        for content in ["7,secret\n", "X,secret text\n", &long, "A;\"B\"\n", "\u{1b}[31m,x\n"] {
+        for content in ["7,secret\n", "X,secret text\n", &long, "\u{1b}[31m,x\n"] {
             let error = rows(content.as_bytes(), "t.csv").unwrap_err();
             assert!(error.contains("t.csv:1, column A: no such column; this line ("), "{error}");
             assert!(error.contains("does not look like a header"), "{error}");
@@ -361,6 +474,84 @@ mod tests {
         assert!(error.contains("truncated"), "{error}");
         let error = rows(b"A,B\n1,2\n3,4\n5,6\n", "t.csv.gz").unwrap_err();
         assert!(error.contains("not a sound gzip file"), "{error}");
+    }
+
+    #[test]
+    fn text_after_a_closing_quote_is_refused() {
+        for (content, message) in [
+            // The quotes of two rows pair up: the second would be part of the first.
+            (
+                &b"A,C,B\nn4,x,1\nn5,\"secret,I10\nn6,no\" more,J45\n"[..],
+                "t.csv:3, column 2: text follows the quote that closes this field in line 4",
+            ),
+            (b"A,B\n\"1\",\"SEC\"RET secret\"\n", "t.csv:2, column B: text follows the quote"),
+            (b"A,B\n1,\"2\" \n", "t.csv:2, column B: text follows the quote"),
+            (b"A,B\n1,\"a\"b\n2,\"open\n", "t.csv:2, column B: text follows the quote"),
+            (b"A,B\n1,\"a\"b,\"open\n", "t.csv:2, column B: text follows the quote"),
+            (b"A,\"B\"\"\"x\n1,2\n", "t.csv:1, column A"),
+        ] {
+            for (content, name) in [(content.to_vec(), "t.csv"), (gz(content), "t.csv.gz")] {
+                let error = rows(&content, name).map(|_| ()).err();
+                let Some(error) = error else { panic!("{message}") };
+                assert!(
+                    error.contains(&message.replace("t.csv", name)) || error.contains("no such column"),
+                    "{error}"
+                );
+                assert!(!error.contains("secret"), "{error}");
+            }
+        }
+        // Rows before the fault are read; where pandas is to be repeated, the others too, with a warning.
+        let (_dir, table) = open(b"A,B\n1,2\n3,\"4\"5\n6,\"7\"\"\"8\n", "t.csv", &["A", "B"]);
+        let mut table = table.unwrap();
+        assert!(table.advance().unwrap() && table.advance().is_err());
+        let (_dir, table) = open(b"A,B\n1,2\n3,\"4\"5\n6,\"7\"\"\"8\n", "t.csv", &["A", "B"]);
+        let mut table = table.unwrap().keeping_stray_text(true);
+        let mut texts = Vec::new();
+        while table.advance().unwrap() {
+            texts.push(table.text(1));
+        }
+        assert_eq!(texts, ["2", "45", "7\"8"]);
+        let warning = table.stray_texts().unwrap();
+        assert!(
+            warning.starts_with("t.csv: text after the closing quote of 2 fields, first in line 3"),
+            "{warning}"
+        );
+    }
+
+    #[test]
+    fn what_a_file_is_instead_is_told() {
+        for (content, message) in [
+            (
+                b"a;\"b\";c\n1;2;3\n".to_vec(),
+                "t.csv:1: its columns are separated by semicolons; expected commas",
+            ),
+            (b"A\tB\n1\t2\n".to_vec(), "t.csv:1: its columns are separated by tabs; expected commas"),
+            (gz(b"A,B\n1,2\n"), "t.csv: it is packed by gzip; expected plain text\nhint: name it t.csv.gz"),
+            (
+                "A,B\n1,2\n".encode_utf16().flat_map(u16::to_le_bytes).collect(),
+                "t.csv:1: it is in UTF-16; expected UTF-8",
+            ),
+        ] {
+            let error = rows(&content, "t.csv").unwrap_err();
+            assert!(error.contains(message), "{error}");
+        }
+        let packed = [gz(b"A,B\n1,2\n"), b"junk".to_vec()].concat();
+        let error = rows(&packed, "t.csv.gz").unwrap_err();
+        assert!(error.contains("other bytes follow the end of the gzip stream"), "{error}");
+        let padded = [gz(b"A,B\n1,2\n"), vec![0; 600]].concat();
+        assert_eq!(rows(&padded, "t.csv.gz").unwrap().len(), 1);
+    }
+
+    #[test]
+    fn fields_that_are_not_utf8_are_mended_and_counted() {
+        let (_dir, table) = open(b"A,B\nM\xfcller,\xe9\n", "t.csv", &["A", "B"]);
+        let mut table = table.unwrap();
+        assert!(table.advance().unwrap());
+        assert_eq!(
+            (table.text(0), table.text(1), table.take_mended()),
+            ("Müller".to_owned(), "é".to_owned(), 2)
+        );
+        assert_eq!(table.take_mended(), 0);
     }
 
     #[test]
@@ -392,7 +583,11 @@ mod tests {
         fs::write(root.join("noteevents.csv.gz"), b"").unwrap();
         assert_eq!(find(root, "NOTEEVENTS").unwrap().unwrap().file_name(), Some("noteevents.csv.gz"));
         fs::write(root.join("NOTEEVENTS.csv"), b"").unwrap();
-        assert_eq!(find(root, "NOTEEVENTS").unwrap().unwrap().file_name(), Some("NOTEEVENTS.csv"));
+        let error = find(root, "NOTEEVENTS").unwrap_err().to_string();
+        assert!(
+            error.contains("NOTEEVENTS.csv: there is noteevents.csv.gz too; expected one of them"),
+            "{error}"
+        );
     }
 
     fn field() -> impl Strategy<Value = String> {

@@ -1,6 +1,6 @@
 //! The stage `corpus`: texts without codes, for vocabularies and pretraining.
 
-use plmicd_data::kind;
+use plmicd_data::{counted, kind};
 use plmicd_pipeline::{ConfigIssue, InputSpec, Stage, StageContext, StageError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -82,7 +82,7 @@ impl Stage for TextCorpus {
     type Config = CorpusConfig;
 
     const NAME: &'static str = "corpus";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const OUTPUT: &'static str = kind::NOTES;
     const SCHEMA: u32 = 1;
     const SUMMARY: &'static str = "Texts without codes to cleaned notes, for vocabularies and pretraining";
@@ -103,14 +103,12 @@ impl Stage for TextCorpus {
             kind::TEXT => own::read_folder(&reading, &raw.dir, context)?,
             _ => own::read(&reading, &raw.dir, own::Wanted::Texts, context)?,
         };
-        for exclusion in corpus.exclusions.as_slice() {
-            context.note(format!("left out: {} {} {}", exclusion.count, exclusion.unit, exclusion.reason));
-        }
+        corpus.exclusions.lines().for_each(|line| context.note(line));
         if corpus.notes.is_empty() {
             return Err(StageError::failed(format!("no text is left: {}", corpus.exclusions.sentence())));
         }
         splits::assign_random(&mut corpus.notes, config.seed, config.dev_fraction, 0.0);
-        context.note(format!("{} texts", corpus.notes.len()));
+        context.note(counted(corpus.notes.len() as u64, "texts"));
         write::write(corpus, &[], reading.text_rules(), |_| Vec::new(), context)
     }
 }

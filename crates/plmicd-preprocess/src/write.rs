@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::mpsc::sync_channel;
 
 use plmicd_data::{
-    CorpusStats, Label, LabelSpace, Note, NoteWriter, PublishedCount, Split, SplitStats, Summary,
+    CorpusStats, Label, LabelSpace, Note, NoteWriter, PublishedCount, Split, SplitStats, Summary, counted,
 };
 use plmicd_pipeline::{StageContext, StageError};
 
@@ -131,8 +131,8 @@ fn report_descriptions(labels: &[Label], descriptions: &Descriptions, context: &
     let of_other = labels.iter().filter(|label| label.description_of.is_some()).count();
     let none = labels.iter().filter(|label| label.description.is_none()).count();
     context.note(format!(
-        "descriptions: {} labels have their own, {of_other} that of a related code, {none} none ({} known)",
-        labels.len() - of_other - none,
+        "descriptions: their own for {}, that of a related code for {of_other}, none for {none} ({} known)",
+        counted((labels.len() - of_other - none) as u64, "labels"),
         descriptions.len()
     ));
 }

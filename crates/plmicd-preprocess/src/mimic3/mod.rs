@@ -13,7 +13,7 @@ pub mod notes;
 use std::collections::{HashMap, HashSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use plmicd_data::{CodeSystem, Split, kind};
+use plmicd_data::{CodeSystem, Split, counted, kind};
 use plmicd_pipeline::{BadInput, StageContext, StageError};
 
 use crate::codes::icd9_system;
@@ -42,7 +42,9 @@ pub fn read(
     context: &StageContext<'_>,
 ) -> Result<Corpus, StageError> {
     let mut exclusions = Exclusions::default();
-    let note_table = NoteTable::open(&locate(dir, "NOTEEVENTS")?, Layout::NoteEvents)?;
+    // The published scripts read with pandas, which takes text after a closing quote as part of the field.
+    let caml = config.compat == Compat::Caml;
+    let note_table = NoteTable::open(&locate(dir, "NOTEEVENTS")?, Layout::NoteEvents, caml)?;
     let mut code_tables = Vec::new();
     let (diagnoses, procedures) = (config.codes.diagnoses(), config.codes.procedures());
     for (wanted, name, system) in [
@@ -50,7 +52,7 @@ pub fn read(
         (procedures, "PROCEDURES_ICD", CodeSystem::Icd9Procedure),
     ] {
         if wanted {
-            code_tables.push((codes::open(&locate(dir, name)?)?, system));
+            code_tables.push((codes::open(&locate(dir, name)?)?.keeping_stray_text(caml), system));
         }
     }
     let mut dictionaries = Vec::new();
@@ -70,7 +72,6 @@ pub fn read(
         Splits::Random | Splits::Stratified => None,
     };
 
-    let caml = config.compat == Compat::Caml;
     let mut code_rows = CodeRows::default();
     let mut caml_rows = Vec::new();
     match (caml, code_tables.as_mut_slice()) {
@@ -83,9 +84,11 @@ pub fn read(
             }
         }
     }
+    code_tables.iter().for_each(|(table, _)| table.warn(context));
     let mut descriptions = Descriptions::default();
     for (mut table, system) in dictionaries {
         read_dictionary(&mut table, system, &mut descriptions)?;
+        table.warn(context);
     }
     let (admissions, spill) =
         note_table.read(config.text_rules(), Keep::of(config), context, &mut exclusions)?;
@@ -164,8 +167,9 @@ impl Published<'_> {
         }
         let lost = ids.len() - notes.len();
         if lost > 0 {
+            let admissions = counted(lost as u64, "admissions");
             context.warn(format!(
-                "{lost} admissions have a summary but no row of codes: CAML's scripts would stop at the first of them"
+                "with a summary but without a row of codes: {admissions}; CAML's scripts would stop at the first"
             ));
             exclusions.add(lost as u64, "admissions", "with a summary but without a row of codes");
         }

@@ -10,11 +10,11 @@ use plmicd_pipeline::{StageContext, StageError};
 use rayon::prelude::*;
 
 use crate::config::{Compat, PreprocessConfig};
-use crate::corpus::Exclusions;
+use crate::corpus::{Exclusions, mended_warning};
 use crate::encoding::mend;
 use crate::spill::{Piece, Spill, SpillWriter};
 use crate::table::{ReadProgress, Table};
-use crate::text::{TextRules, count_words};
+use crate::text::{TextCleaning, TextRules, count_words};
 
 const SUBJECT: usize = 0;
 const ADMISSION: usize = 1;
@@ -102,6 +102,8 @@ struct RowCounts {
     without_admission: u64,
     repeated: u64,
     repeated_rows: u64,
+    /// A warning of text after closing quotes.
+    stray_texts: Option<String>,
 }
 
 struct Summary {
@@ -113,17 +115,18 @@ struct Summary {
 }
 
 impl NoteTable {
-    /// Opens the table and checks its header.
-    pub fn open(path: &Utf8Path, layout: Layout) -> Result<Self, StageError> {
+    /// Opens the table and checks its header. `as_pandas` tells what becomes of text after a closing quote.
+    pub fn open(path: &Utf8Path, layout: Layout, as_pandas: bool) -> Result<Self, StageError> {
         let (columns, further): (&[&str], &[&str]) = match layout {
             Layout::NoteEvents => (&["SUBJECT_ID", "HADM_ID", "TEXT", "CATEGORY"], &["ROW_ID", "CHARTTIME"]),
             Layout::Discharge => (&["subject_id", "hadm_id", "text"], &[]),
         };
-        Ok(Self { table: Table::open(path, b',', columns, further)?, layout })
+        let table = Table::open(path, b',', columns, further)?.keeping_stray_text(as_pandas);
+        Ok(Self { table, layout })
     }
 
-    /// Cleans every discharge summary. Admissions come in the order of (subject, admission). Summaries that are empty
-    /// after cleaning and rows that the table has twice are left out unless `keep` says otherwise.
+    /// Cleans every discharge summary. Admissions come in the order of (subject, admission). Those that are empty after
+    /// cleaning and rows that the table has twice are left out unless `keep` says otherwise.
     pub fn read(
         self,
         rules: TextRules,
@@ -133,6 +136,9 @@ impl NoteTable {
     ) -> Result<(Vec<Admission>, Spill), StageError> {
         let progress = self.table.progress();
         let layout = self.layout;
+        // The rule of Edin et al. is for the joined note, in which even a summary without a word puts white space after the
+        // one before it.
+        let keep_empty = keep.everything || rules.cleaning == TextCleaning::Edin;
         let (sender, receiver) = sync_channel(1);
         thread::scope(|scope| {
             let reader = scope.spawn(move || read_rows(self.table, layout, keep, &sender));
@@ -140,7 +146,7 @@ impl NoteTable {
             let cleaned = clean_batches(
                 receiver,
                 rules,
-                keep.everything,
+                keep_empty,
                 &format!("reading {}", layout.table()),
                 &progress,
                 context,
@@ -156,20 +162,22 @@ impl NoteTable {
             exclusions.add(counts.without_admission, "rows", "of discharge summaries without an admission");
             exclusions.add(counts.repeated, "rows", "repeating a text of the same admission");
             exclusions.add(counts.repeated_rows, "rows", "of discharge summaries that repeat an earlier row");
-            exclusions.add(
-                clean_counts.empty,
-                "rows",
-                "of discharge summaries that are empty after cleaning",
-            );
-            if clean_counts.mended_bytes > 0 {
-                context.warn(format!(
-                    "{} bytes in {} discharge summaries are not UTF-8; they were read as Windows-1252",
-                    clean_counts.mended_bytes, clean_counts.mended_notes
-                ));
-                // Nothing is lost, but the mending is on record.
-                exclusions.add(clean_counts.mended_bytes, "bytes", "mended: not UTF-8, read as Windows-1252");
+            let mut admissions = group(summaries);
+            let mut empty = clean_counts.empty;
+            if !keep.everything {
+                admissions.retain(|admission| {
+                    empty += if admission.words == 0 { admission.pieces.len() as u64 } else { 0 };
+                    admission.words > 0
+                });
             }
-            Ok((group(summaries), spill))
+            exclusions.add(empty, "rows", "of discharge summaries that are empty after cleaning");
+            if clean_counts.mended_bytes > 0 {
+                let (bytes, notes) = (clean_counts.mended_bytes, clean_counts.mended_notes);
+                context.warn(mended_warning(bytes, notes, "notes"));
+                exclusions.add_mended(bytes);
+            }
+            counts.stray_texts.into_iter().for_each(|warning| context.warn(warning));
+            Ok((admissions, spill))
         })
     }
 }
@@ -226,6 +234,7 @@ fn read_rows(
         let time = keep.times.then(|| table.text(TIME));
         batch.push(RawNote { subject, admission, time, text });
     }
+    counts.stray_texts = table.stray_texts();
     let _ = sender.send(batch);
     Ok(counts)
 }

@@ -3,7 +3,8 @@
 use camino::Utf8Path;
 use plmicd_pipeline::{StageContext, StageError};
 
-use super::{Place, Row, TableColumns, Wanted, split_codes};
+use super::{Row, TableColumns, Wanted, split_codes};
+use crate::place::Place;
 use crate::table::{Column, Table};
 
 /// Gives every row to `take`.
@@ -32,14 +33,17 @@ pub fn read(
         rows += 1;
         let if_there =
             |column: Option<Column>| column.filter(|at| table.has(*at)).map(|column| table.text(column));
-        take(Row {
+        let mut row = Row {
             place: Place::Line(table.line()),
             id: table.text(id),
             text: table.field(text).to_vec(),
             codes: if_there(codes).map_or_else(Vec::new, |field| split_codes(&field, &columns.separator)),
             subject: if_there(subject),
             split: if_there(split),
-        })?;
+            mended: 0,
+        };
+        row.mended = table.take_mended();
+        take(row)?;
     }
     Ok(())
 }

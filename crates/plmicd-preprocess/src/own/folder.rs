@@ -3,11 +3,13 @@
 use std::io::Read;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use flate2::read::MultiGzDecoder;
 use plmicd_pipeline::{BadInput, StageContext, StageError};
 
-use super::{Place, Row, text_file_id};
+use super::{Row, text_file_id};
 use crate::encoding::{is_gzip, plain};
+use crate::files;
+use crate::gzip::{self, Gunzip};
+use crate::place::Place;
 
 /// Every `.txt` and `.txt.gz` below `dir`: its path from there and its whole path, by the former. Links to folders are
 /// not followed, so that there is no way round in a circle.
@@ -24,7 +26,8 @@ pub fn text_files(dir: &Utf8Path) -> Result<Vec<(String, Utf8PathBuf)>, BadInput
             let path = entry.path().to_owned();
             if entry.file_type().map_err(unreadable)?.is_dir() {
                 folders.push(path);
-            } else if text_file_id(&path).is_some() && path.is_file() {
+            } else if text_file_id(&path).is_some() && !path.is_dir() {
+                files::check(&path)?;
                 let name = path.strip_prefix(dir).unwrap_or(&path).to_string();
                 found.push((name, path));
             }
@@ -51,19 +54,27 @@ pub(super) fn read(
             context.progress("reading texts", at as u64, Some(total), "files");
         }
         let text = read_text(&path)?;
-        take(Row { place: Place::Line(1), id, text, codes: Vec::new(), subject: None, split: None })?;
+        take(Row {
+            place: Place::Line(1),
+            id,
+            text,
+            codes: Vec::new(),
+            subject: None,
+            split: None,
+            mended: 0,
+        })?;
     }
     Ok(())
 }
 
 /// The bytes of a text file as [`plain`] leaves them, unpacked if it ends in `.gz`.
 pub(super) fn read_text(path: &Utf8Path) -> Result<Vec<u8>, StageError> {
-    let mut text = fs_err::read(path)?;
+    let mut text = files::read(path)?;
     if is_gzip(path) {
         let mut unpacked = Vec::new();
-        MultiGzDecoder::new(text.as_slice())
+        Gunzip::new(text.as_slice())
             .read_to_end(&mut unpacked)
-            .map_err(|error| BadInput::new(path, format!("not a sound gzip file: {error}")))?;
+            .map_err(|error| gzip::explain(path, &error))?;
         text = unpacked;
     }
     Ok(plain(text))

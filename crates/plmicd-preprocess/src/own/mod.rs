@@ -17,16 +17,20 @@ pub use self::config::{TableColumns, Wanted};
 pub use self::folder::text_files;
 pub use self::texts::{FoundText, read_texts, text_file_id};
 use crate::codes::format_code;
-use crate::config::PreprocessConfig;
-use crate::corpus::{CodeBook, CodeId, Corpus, DraftNote, Exclusions};
+use crate::config::{CodeKinds, PreprocessConfig};
+use crate::corpus::{CodeBook, CodeId, Corpus, DraftNote, Exclusions, mended_warning};
 use crate::descriptions::Descriptions;
 use crate::encoding::mend;
+use crate::place::Place;
 use crate::spill::SpillWriter;
 use crate::table;
 use crate::text::{TextRules, count_words};
 
 /// Name of the table, without its ending.
 pub const NAME: &str = "notes";
+
+/// Ending of a Parquet file.
+const PARQUET: &str = ".parquet";
 
 /// Texts are cleaned in batches of about this size, which bounds what is in memory.
 const BATCH_BYTES: usize = 8 << 20;
@@ -43,28 +47,19 @@ struct Row {
     subject: Option<String>,
     /// `None` if the table has no such column.
     split: Option<String>,
+    /// Bytes of all fields but the text that were not UTF-8.
+    mended: u64,
 }
 
-/// Where a row stands, from 1.
-#[derive(Clone, Copy, Debug)]
-enum Place {
-    Line(u64),
-    Row(u64),
-}
-
-impl Place {
-    fn bad(self, path: &Utf8Path, column: &str, message: &str) -> BadInput {
-        match self {
-            Self::Line(line) => BadInput::new(path, message).line(line).column(column),
-            Self::Row(row) => BadInput::new(path, format!("row {row}: {message}")).column(column),
-        }
-    }
-
-    fn words(self) -> String {
-        match self {
-            Self::Line(line) => format!("line {line}"),
-            Self::Row(row) => format!("row {row}"),
-        }
+/// What is wrong with an id or a subject, which is `what`; a control character would be invisible wherever it is shown, and
+/// cut the id short in programs that take it for its end.
+pub fn name_fault(name: &str, what: &str) -> Option<String> {
+    if name.is_empty() {
+        Some(format!("is empty; expected {what}"))
+    } else if name.contains(char::is_control) {
+        Some(format!("has a control character in it (such as NUL or a line end); expected {what}"))
+    } else {
+        None
     }
 }
 
@@ -85,9 +80,15 @@ pub fn read(
             .hint("use \"published\" (the table's own column), \"stratified\" or \"random\"")
             .into());
     }
-    let mut reader = Reader::new(config, &path, context)?;
     let columns = &config.table;
-    if path.extension() == Some("parquet") {
+    // Of all other systems the config's own check knows it.
+    if wanted == Wanted::Coded && config.codes != CodeKinds::All && columns.system == CodeSystem::Other {
+        return Err(BadInput::new(&path, "`codes` is to choose by kind, but table.system = \"other\" does not tell which kind the codes are")
+            .hint("name the system of the codes, or leave `codes` at \"all\"")
+            .into());
+    }
+    let mut reader = Reader::new(config, &path, context)?;
+    if path.as_str().to_ascii_lowercase().ends_with(PARQUET) {
         parquet::read(&path, columns, wanted, context, &mut |row| reader.take(row))?;
     } else {
         csv::read(&path, columns, wanted, context, &mut |row| reader.take(row))?;
@@ -165,11 +166,11 @@ impl<'a> Reader<'a> {
     fn take(&mut self, row: Row) -> Result<(), StageError> {
         let columns = &self.config.table;
         let bad = |column: &str, message: &str| row.place.bad(self.path, column, message);
-        if row.id.is_empty() {
-            return Err(bad(&columns.id_column, "is empty; expected the note's id").into());
+        if let Some(fault) = name_fault(&row.id, "the note's id") {
+            return Err(bad(&columns.id_column, &fault).into());
         }
-        if row.subject.as_deref() == Some("") {
-            return Err(bad(&columns.subject_column, "is empty; expected the patient").into());
+        if let Some(fault) = row.subject.as_deref().and_then(|subject| name_fault(subject, "the patient")) {
+            return Err(bad(&columns.subject_column, &fault).into());
         }
         if let Some(first) = self.seen.insert(row.id.clone(), row.place) {
             let message = format!("this id is also that of {}", first.words());
@@ -192,7 +193,7 @@ impl<'a> Reader<'a> {
                 .into_par_iter()
                 .map(|mut row| {
                     let (text, mended) = mend(std::mem::take(&mut row.text));
-                    let text = rules.apply(&text);
+                    let (text, mended) = (rules.apply(&text), mended + row.mended);
                     (row, text, mended)
                 })
                 .collect()
@@ -229,6 +230,7 @@ impl<'a> Reader<'a> {
                 continue;
             }
             let code = self.codes.intern(code, system);
+            self.codes.stands_at(code, row.place);
             if codes.contains(&code) {
                 self.repeated += 1;
             } else {
@@ -276,11 +278,8 @@ impl<'a> Reader<'a> {
         exclusions.add(self.repeated, "codes", "repeating a code of the same note");
         exclusions.add(self.dots, "codes", "of nothing but dots");
         if self.mended_bytes > 0 {
-            self.context.warn(format!(
-                "{} bytes in {} notes are not UTF-8; they were read as Windows-1252",
-                self.mended_bytes, self.mended_notes
-            ));
-            exclusions.add(self.mended_bytes, "bytes", "mended: not UTF-8, read as Windows-1252");
+            self.context.warn(mended_warning(self.mended_bytes, self.mended_notes, "notes"));
+            exclusions.add_mended(self.mended_bytes);
         }
         Ok(Corpus {
             source: kind::TABLE,
@@ -301,16 +300,9 @@ fn split_codes(field: &str, separator: &str) -> Vec<String> {
 /// The table's file: CSV, compressed or not, or Parquet.
 ///
 /// # Errors
-/// Both are there, or the folder cannot be listed.
+/// Several are there, or the folder cannot be listed.
 pub fn find(dir: &Utf8Path) -> Result<Option<Utf8PathBuf>, StageError> {
-    let parquet = dir.join(format!("{NAME}.parquet"));
-    match (table::find(dir, NAME)?, parquet.is_file()) {
-        (Some(csv), true) => {
-            Err(BadInput::new(csv, "there is notes.parquet too; expected one of them").into())
-        }
-        (None, true) => Ok(Some(parquet)),
-        (found, false) => Ok(found),
-    }
+    table::find_with(dir, NAME, &[".csv", ".csv.gz", PARQUET])
 }
 
 /// There is no table.

@@ -9,9 +9,13 @@ use arrow_schema::DataType;
 use camino::Utf8Path;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::basic::Compression;
+use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 use plmicd_pipeline::{BadInput, StageContext, StageError};
 
-use super::{Place, Row, TableColumns, Wanted, split_codes};
+use super::{Row, TableColumns, Wanted, split_codes};
+use crate::files;
+use crate::place::Place;
 
 /// Rows decoded at a time.
 const READ_ROWS: usize = 256;
@@ -27,7 +31,7 @@ pub fn read(
     let damaged = |error: &dyn std::fmt::Display| {
         StageError::from(BadInput::new(path, format!("not a sound Parquet file ({error})")))
     };
-    let file = fs_err::File::open(path)?.into_parts().0;
+    let file = files::open(path)?.into_parts().0;
     // Without the writer's own hints, text and lists come in one form, whatever program wrote them.
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let builder =
@@ -60,6 +64,11 @@ pub fn read(
         }
     }
     let wanted = (0..names.len()).filter(|&i| required.contains(&names[i]) || optional.contains(&names[i]));
+    let chunks = builder.metadata().row_groups().iter().flat_map(|group: &RowGroupMetaData| group.columns());
+    if let Some(name) = chunks.map(ColumnChunkMetaData::compression).find_map(unread_compression) {
+        let message = format!("compressed by {name}; expected uncompressed, Snappy, gzip, LZ4 or Zstandard");
+        return Err(BadInput::new(path, message).into());
+    }
     let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
     let batches =
         builder.with_projection(mask).with_batch_size(READ_ROWS).build().map_err(|e| damaged(&e))?;
@@ -74,6 +83,20 @@ pub fn read(
         }
     }
     Ok(())
+}
+
+/// The name of a compression that this build does not read.
+fn unread_compression(compression: Compression) -> Option<String> {
+    match compression {
+        Compression::UNCOMPRESSED
+        | Compression::SNAPPY
+        | Compression::GZIP(_)
+        | Compression::LZ4
+        | Compression::LZ4_RAW
+        | Compression::ZSTD(_) => None,
+        // Its name in the format, without the level.
+        other => other.to_string().split('(').next().map(str::to_lowercase),
+    }
 }
 
 /// A row of a batch whose columns were checked.
@@ -102,6 +125,7 @@ fn row(batch: &RecordBatch, at: usize, place: Place, columns: &TableColumns) -> 
         codes,
         subject: value(&columns.subject_column),
         split: value(&columns.split_column),
+        mended: 0,
     }
 }
 

@@ -3,7 +3,7 @@
 use camino::Utf8Path;
 use plmicd_pipeline::{BadInput, StageContext, StageError};
 
-use super::{Row, TableColumns, Wanted, csv, folder, parquet};
+use super::{Row, TableColumns, Wanted, csv, folder, name_fault, parquet};
 use crate::encoding::{mend, plain};
 
 /// A text as it stands in a file. Its [`Debug`](std::fmt::Debug) form holds no text.
@@ -53,8 +53,8 @@ const ENDINGS: [&str; 5] = [".csv", ".csv.gz", ".parquet", ".txt", ".txt.gz"];
 /// are read.
 ///
 /// # Errors
-/// Another ending than `.csv`, `.csv.gz`, `.parquet`, `.txt` and `.txt.gz`; a damaged file, a missing column or an empty id,
-/// naming file, line and column.
+/// Another ending than `.csv`, `.csv.gz`, `.parquet`, `.txt` and `.txt.gz`; a damaged file, a missing column, an empty id
+/// or an id with control characters, naming file, line and column.
 pub fn read_texts(
     path: &Utf8Path,
     columns: &TableColumns,
@@ -69,11 +69,11 @@ pub fn read_texts(
         return Err(BadInput::new(path, message).into());
     };
     let mut row = |row: Row| {
-        if row.id.is_empty() {
-            let message = "is empty; expected the note's id";
-            return Err(row.place.bad(path, &columns.id_column, message).into());
+        if let Some(fault) = name_fault(&row.id, "the note's id") {
+            return Err(row.place.bad(path, &columns.id_column, &fault).into());
         }
-        take(FoundText::of_field(row.id, row.text))
+        let text = FoundText::of_field(row.id, row.text);
+        take(FoundText { mended: text.mended + row.mended, ..text })
     };
     match ending {
         ".parquet" => parquet::read(path, columns, Wanted::Texts, context, &mut row),

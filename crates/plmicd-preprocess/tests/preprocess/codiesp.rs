@@ -68,7 +68,7 @@ fn bytes_that_are_not_utf8_are_mended_and_counted() {
     let outcome = run("codiesp", &root, None, 1, &PreprocessConfig::default()).unwrap();
     assert_eq!(outcome.note("S003").text, "café au lait spots");
     assert_eq!(outcome.excluded("mended: not UTF-8, read as Windows-1252"), 2);
-    assert!(outcome.log.iter().any(|line| line.starts_with("2 bytes in 1 texts")), "{:?}", outcome.log);
+    assert!(outcome.log.iter().any(|line| line.ends_with(": 2 bytes in 1 text")), "{:?}", outcome.log);
 }
 
 #[test]

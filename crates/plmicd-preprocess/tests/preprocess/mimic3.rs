@@ -7,7 +7,7 @@ use plmicd_data::{CodeSystem, Split};
 use plmicd_pipeline::Stage;
 use plmicd_preprocess::{CodeKinds, Cohort, Compat, Preprocess, PreprocessConfig, Splits, TextCleaning};
 
-use crate::support::{Outcome, copy, data, run};
+use crate::support::{Outcome, copy, data, error, run};
 
 fn corpus(config: &PreprocessConfig) -> Outcome {
     run("mimic3", &data("mimic3"), None, 2, config).unwrap()
@@ -156,7 +156,11 @@ fn leaking_lists_are_told() {
     fs_err::write(root.join("splits/train_full_hadm_ids.csv"), "1001\n").unwrap();
     fs_err::write(root.join("splits/dev_full_hadm_ids.csv"), "1002\n").unwrap();
     let outcome = run("mimic3", &root, None, 2, &PreprocessConfig::default()).unwrap();
-    assert!(outcome.log.iter().any(|line| line.contains("the splits leak: 1 subjects")), "{:?}", outcome.log);
+    assert!(
+        outcome.log.iter().any(|line| line.contains("the splits leak: 1 subject has")),
+        "{:?}",
+        outcome.log
+    );
 }
 
 #[test]
@@ -227,11 +231,48 @@ fn gzip_and_lower_case_headers_give_the_same_bytes_on_any_number_of_threads() {
     }
 }
 
+#[test]
+fn an_addendum_without_words_is_white_space_to_edins_rule() {
+    let (_dir, root) = copy("mimic3");
+    let rows = "1,11,1001,Discharge summary,Creatinine 2\n2,11,1001,Discharge summary,...\n\
+                3,11,1002,Discharge summary,...\n4,11,1002,Discharge summary,\n";
+    let table = format!("ROW_ID,SUBJECT_ID,HADM_ID,CATEGORY,TEXT\n{rows}");
+    fs_err::write(root.join("NOTEEVENTS.csv"), table).unwrap();
+    let config = PreprocessConfig { splits: Splits::Random, ..PreprocessConfig::default() };
+    let edin = PreprocessConfig { text: TextCleaning::Edin, ..config };
+    let outcome = run("mimic3", &root, None, 1, &edin).unwrap();
+    // The number is not at the end of the joined text.
+    assert_eq!(outcome.note("1001").text, "creatinine");
+    assert_eq!(outcome.notes.len(), 1);
+    assert_eq!(outcome.excluded("of discharge summaries that are empty after cleaning"), 2);
+}
+
+#[test]
+fn text_after_a_closing_quote_is_an_error_unless_pandas_is_repeated() {
+    // The admission, the text and the category of the second row would be part of the first one's text.
+    let rows =
+        "1,1,1001,Discharge summary,\"chest pain secret\n2,3,1003,Discharge summary,no\" more secret\n";
+    let (_dir, root) = copy("mimic3");
+    let table = format!("ROW_ID,SUBJECT_ID,HADM_ID,CATEGORY,TEXT\n{rows}");
+    fs_err::write(root.join("NOTEEVENTS.csv"), table).unwrap();
+    let message = error("mimic3", &root, &PreprocessConfig::default());
+    let place = "NOTEEVENTS.csv:2, column TEXT: text follows the quote that closes this field in line 3";
+    assert!(message.contains(place) && !message.contains("secret"), "{message}");
+    fs_err::write(root.join("PROCEDURES_ICD.csv"), "SUBJECT_ID,HADM_ID,SEQ_NUM,ICD9_CODE\n1,1001,1,17\n")
+        .unwrap();
+    let caml =
+        PreprocessConfig { compat: Compat::Caml, splits: Splits::Random, ..PreprocessConfig::default() };
+    let outcome = run("mimic3", &root, None, 1, &caml).unwrap();
+    assert!(outcome.note("1001").text.ends_with("no more secret"));
+    let warning = "NOTEEVENTS.csv: text after the closing quote of 1 field, first in line 2";
+    assert!(outcome.log.iter().any(|line| line.starts_with(warning)), "{:?}", outcome.log);
+}
+
 /// If this fails, the stage's output has changed: raise `Preprocess::VERSION` and put the new digest here.
 #[test]
 fn the_version_stands_for_these_bytes() {
     let digest = corpus(&PreprocessConfig::default()).digest;
-    assert_eq!((Preprocess::VERSION, digest.as_str()), (6, GOLDEN));
+    assert_eq!((Preprocess::VERSION, digest.as_str()), (7, GOLDEN));
 }
 
 const GOLDEN: &str = "c9f0da02cde93761e7d03399cbccbe0d145535143936755f237237458c08c640";

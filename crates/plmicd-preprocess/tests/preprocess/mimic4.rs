@@ -165,7 +165,11 @@ fn a_given_split_that_leaks_is_told_in_the_log_and_in_the_counts() {
     }
     let leaking = run("mimic3", &root, None, 2, &PreprocessConfig::default()).unwrap();
     assert_eq!(leaking.stats.leaking_subjects, 1, "subject 11 has 1001 and 1002");
-    assert!(leaking.log.iter().any(|line| line.contains("the splits leak: 1 subjects")), "{:?}", leaking.log);
+    assert!(
+        leaking.log.iter().any(|line| line.contains("the splits leak: 1 subject has")),
+        "{:?}",
+        leaking.log
+    );
     let sound = run("mimic3", &data("mimic3"), None, 2, &PreprocessConfig::default()).unwrap();
     assert_eq!(sound.stats.leaking_subjects, 0);
 }

@@ -10,7 +10,7 @@ use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 use plmicd_data::{CodeSystem, Split};
 use plmicd_preprocess::source_files::table_files;
-use plmicd_preprocess::{PreprocessConfig, Splits, TableColumns};
+use plmicd_preprocess::{CodeKinds, PreprocessConfig, Splits, TableColumns};
 
 use crate::support::{Outcome, error, run};
 
@@ -131,6 +131,65 @@ fn a_parquet_file_is_read_whatever_wrote_it() {
 }
 
 #[test]
+fn ids_are_mended_like_texts_and_counted() {
+    // Windows-1252: two ids that would both become the same with replacement characters.
+    let csv =
+        b"id,subject,split,codes,text\nM\xfcller,p\xe9,train,I10,First\nM\xf6ller,p2,train,I10,caf\xe9\n";
+    let (_dir, root) = folder("notes.csv", csv);
+    let outcome = run("table", &root, None, 2, &icd10()).unwrap();
+    let read: Vec<_> = rows(&outcome).into_iter().map(|(id, subject, ..)| (id, subject)).collect();
+    assert_eq!(read, [("Müller", "pé"), ("Möller", "p2")]);
+    assert_eq!(outcome.excluded("mended: not UTF-8, read as Windows-1252"), 4);
+    let warning = "not UTF-8, read as Windows-1252: 4 bytes in 2 notes";
+    assert!(outcome.log.iter().any(|line| line == warning), "{:?}", outcome.log);
+    assert!(!outcome.log.iter().any(|line| line.contains("left out: 4 bytes")), "{:?}", outcome.log);
+}
+
+#[test]
+fn codes_of_another_kind_are_not_asked_of_a_table_in_vain() {
+    let (_dir, root) = folder("notes.csv", b"id,text,codes\na,x,I10\n");
+    let config = PreprocessConfig { codes: CodeKinds::Procedures, ..PreprocessConfig::default() };
+    let message = error("table", &root, &PreprocessConfig { splits: Splits::Random, ..config });
+    assert!(message.contains("`codes` is to choose by kind, but table.system"), "{message}");
+}
+
+#[test]
+fn odd_labels_are_located() {
+    let csv = b"id,text,codes\na,x,I10\nb,\"two\nlines\",NULL;I10\nc,y,??;NULL\n";
+    let (_dir, root) = folder("notes.csv", csv);
+    let outcome =
+        run("table", &root, None, 2, &PreprocessConfig { splits: Splits::Random, ..icd10() }).unwrap();
+    for warning in [
+        "2 labels have no digit, as every ICD code does, NULL among them; first in line 3, column codes",
+        "2 of 3 labels do not have the form of ICD-10-CM diagnosis codes; first in line 3, column codes; is \
+         `table.separator` right, and `table.system`?",
+    ] {
+        assert!(outcome.log.iter().any(|line| line == warning), "{:?}", outcome.log);
+    }
+}
+
+#[test]
+fn a_compression_that_is_not_read_is_named() {
+    let columns: Vec<(&str, ArrayRef)> = ["id", "text", "codes"]
+        .map(|name| (name, Arc::new(LargeStringArray::from(vec!["x"])) as ArrayRef))
+        .into();
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    // This build cannot write Brotli either: in the footer, the column's name is followed by its compression, of which 0
+    // is none and 4 Brotli, written as 8.
+    let (none, brotli) = (b"\x18\x02id\x15\x00", b"\x18\x02id\x15\x08");
+    let at = bytes.windows(none.len()).position(|window| window == none).unwrap();
+    bytes[at..at + brotli.len()].copy_from_slice(brotli);
+    let (_dir, root) = folder("notes.parquet", &bytes);
+    let message = error("table", &root, &PreprocessConfig { splits: Splits::Random, ..icd10() });
+    let expected = "compressed by brotli; expected uncompressed, Snappy, gzip, LZ4 or Zstandard";
+    assert!(message.contains(expected), "{message}");
+}
+
+#[test]
 fn faults_are_located() {
     let check = |content: &str, config: &PreprocessConfig, expected: &str| {
         let (_dir, root) = folder("notes.csv", content.as_bytes());
@@ -163,6 +222,18 @@ fn faults_are_located() {
         "notes.csv:2: a quote opened in this row is never closed",
     );
     check("id,text,codes,split\n", &own, "the table has no rows");
+    check(
+        "id,text,codes,split\na,x,X1,dev\nn5,\"secret,I10,dev\nn6,no\" more secret,J45.9,dev\n",
+        &own,
+        "notes.csv:3, column text: text follows the quote that closes this field in line 4",
+    );
+    check(
+        "id,text,codes,split\na,x,X1,dev\nb\0c,x,X1,dev\n",
+        &own,
+        "notes.csv:3, column id: has a control character",
+    );
+    let subjects = "id,subject,text,codes,split\na,p\u{1b}[1m,x,X1,dev\n";
+    check(subjects, &own, "notes.csv:2, column subject: has a control character");
     let table = TableColumns { subject_column: "patient".to_owned(), ..TableColumns::default() };
     let named = PreprocessConfig { table, ..PreprocessConfig::default() };
     check("id,text,codes,split\na,x,X1,dev\n", &named, "column patient: no such column");

@@ -1,5 +1,6 @@
 //! The stage `corpus`: texts without codes.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -7,7 +8,7 @@ use flate2::write::GzEncoder;
 use plmicd_data::{CorpusStats, LabelSpace, Note, NoteReader, Split};
 use plmicd_pipeline::{Interrupt, NoEvents, Runtime, Stage, StageContext, StageError};
 use plmicd_preprocess::source_files::{notes_files, text_files};
-use plmicd_preprocess::{CorpusConfig, TextCleaning, TextCorpus};
+use plmicd_preprocess::{CorpusConfig, FoundText, TableColumns, TextCleaning, TextCorpus, read_texts};
 
 use crate::support::input;
 
@@ -99,9 +100,43 @@ fn no_text_is_an_error() {
     assert!(error.contains("expected files .txt"), "{error}");
     let (_dir, root) = folder(&[("a.txt", b" ")]);
     let error = run("text", &root, &raw()).unwrap_err().to_string();
-    assert!(error.contains("1 rows empty after cleaning"), "{error}");
+    assert!(error.contains("1 row empty after cleaning"), "{error}");
     let (_dir, root) = folder(&[("a.txt.gz", &gz("some text that is cut off")[..12])]);
     let error = run("text", &root, &raw()).unwrap_err().to_string();
     assert!(error.contains("a.txt.gz") && error.contains("gzip"), "{error}");
     assert!(notes_files(&root).unwrap_err().to_string().contains("notes.parquet"));
+}
+
+fn found(path: &Utf8Path) -> Result<Vec<(String, String, u64)>, String> {
+    let runtime = Runtime::default();
+    let context = StageContext::new(BTreeMap::new(), "", "", runtime, &NoEvents, Interrupt::default());
+    let mut texts = Vec::new();
+    let mut take = |text: FoundText| {
+        texts.push((text.id, text.text, text.mended));
+        Ok(())
+    };
+    read_texts(path, &TableColumns::default(), &context, &mut take).map_err(|error| error.to_string())?;
+    Ok(texts)
+}
+
+#[test]
+fn single_tables_are_read_as_strictly() {
+    let (_dir, root) = folder(&[
+        ("good.csv", b"id,text\nM\xfcller,caf\xe9\n"),
+        ("quote.csv", b"id,text\n1,\"secret\n2,no\" more\n"),
+        ("nul.csv", b"id,text\n1,x\n2\0,secret\n"),
+        ("cut.txt.gz", &gz("some text that is cut off")[..20]),
+        ("appended.txt.gz", &[gz("some text"), b"secret".to_vec()].concat()),
+    ]);
+    assert_eq!(found(&root.join("good.csv")).unwrap(), [("Müller".to_owned(), "café".to_owned(), 2)]);
+    for (name, message) in [
+        ("quote.csv", "quote.csv:2, column text: text follows the quote that closes this field in line 3"),
+        ("nul.csv", "nul.csv:3, column id: has a control character in it"),
+        ("cut.txt.gz", "cut.txt.gz: the gzip stream ends early"),
+        ("appended.txt.gz", "appended.txt.gz: other bytes follow the end of the gzip stream"),
+        ("gone.txt", "gone.txt: missing"),
+    ] {
+        let error = found(&root.join(name)).unwrap_err();
+        assert!(error.contains(message) && !error.contains("secret"), "{error}");
+    }
 }
