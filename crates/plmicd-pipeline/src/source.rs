@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use plmicd_artifact::{FolderMark, Store, StoreError};
 
 use crate::pipeline::{Pipeline, PipelineSource};
@@ -29,7 +29,7 @@ pub enum SourceError {
         help: &'static str,
     },
     /// Its folder does not exist or is not a folder.
-    #[error("source `{source_name}` ({kind}): there is no folder {path}\nhint: {help}")]
+    #[error("source `{source_name}` ({kind}): {}\nhint: {help}", no_folder(.path))]
     NoFolder {
         /// Name in the pipeline file.
         source_name: String,
@@ -54,6 +54,13 @@ pub enum SourceError {
     /// Reading failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+fn no_folder(path: &Utf8Path) -> String {
+    match path.is_file() {
+        true => format!("{path} is a file; expected the folder that it is in"),
+        false => format!("there is no folder {path}"),
+    }
 }
 
 /// Digests of the sources of one pipeline, each read once.
