@@ -320,6 +320,16 @@ impl PlmIcd {
         };
     }
 
+    /// Bytes that states take even where as little as possible is kept: those of the part that is being computed again.
+    pub fn least_kept_bytes(&self) -> u64 {
+        let sequence = match self.config.pooling {
+            Pooling::Whole => self.layout.max_length(),
+            _ => self.config.segment_length,
+        };
+        let passes = if self.config.r_drop > 0.0 { 2 } else { 1 };
+        passes * self.kept_bytes_of(sequence.max(train_pass::least_part(self.device)))
+    }
+
     /// Where the time of the training steps since the last call went.
     pub fn take_phase_times(&self) -> PhaseTimes {
         self.pacing.times.take()

@@ -137,6 +137,11 @@ impl Sizes {
     }
 }
 
+/// Tokens of the smallest parts that a batch is cut into, where sequences are no longer.
+pub(crate) fn least_part(device: Device) -> usize {
+    (if device == Device::Cpu { PART_TOKENS } else { LEAST_GPU_TOKENS }) as usize
+}
+
 /// Ranges of notes that go through the model together.
 pub(crate) fn groups(batch: &SegmentBatch, sizes: Sizes) -> Vec<std::ops::Range<usize>> {
     let length = batch.ids.size()[1];
