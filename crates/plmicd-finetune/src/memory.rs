@@ -7,7 +7,7 @@ use tch::Device;
 
 /// Bytes for each trained value: weight, gradient, AdamW's two moments, the best epoch's copy.
 const BYTES_PER_VALUE: u64 = 20;
-/// libtorch itself, the notes, a block of labels, and what lives between operations.
+/// libtorch itself, the notes, and what lives between operations.
 const REST: u64 = 1 << 29;
 /// Of memory that is free, what is left to others.
 const LEFT_FREE: u64 = 10;
@@ -15,7 +15,7 @@ const LEFT_FREE: u64 = 10;
 /// Bounds what the model keeps by the setting `memory`, or by what is free.
 pub(crate) fn bound(model: &mut PlmIcd, context: &StageContext<'_>) {
     let values: u64 = model.parameters().iter().map(|parameter| parameter.tensor.numel() as u64).sum();
-    let fixed = values * BYTES_PER_VALUE + REST;
+    let fixed = values * BYTES_PER_VALUE + REST + model.head_bytes();
     let (least, longest) = (model.least_kept_bytes(), model.kept_bytes_of(model.config().max_length));
     let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
     let most = match context.runtime().memory.bytes() {

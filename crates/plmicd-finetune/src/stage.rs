@@ -33,7 +33,7 @@ impl Stage for Finetune {
     type Config = FinetuneConfig;
 
     const NAME: &'static str = "finetune";
-    const VERSION: u32 = 5;
+    const VERSION: u32 = 6;
     const OUTPUT: &'static str = kind::MODEL;
     const SCHEMA: u32 = 1;
     const SUMMARY: &'static str =

@@ -3,7 +3,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::config::{EncoderConfig, ModelConfig, ModelType, Pooling};
 use crate::head::{Head, LabelVectors};
-use crate::label_attention::LabelAttention;
+use crate::label_attention::{self, LabelAttention};
 use crate::layout::NoteLayout;
 use crate::loss::LabelTargets;
 use crate::note_encoder::NoteEncoder;
@@ -305,7 +305,7 @@ impl PlmIcd {
 
     /// Bytes that the states of a note of `tokens` tokens take where all are kept for the backward pass.
     pub fn kept_bytes_of(&self, tokens: usize) -> u64 {
-        let computed = self.encoder.computed(self.config.padding, self.device);
+        let computed = self.encoder.computed(self.config.padding, self.sequence_length(), self.device);
         let per_token =
             train_pass::bytes_per_token(self.encoder.config(), self.encoder.precision(), computed);
         per_token * tokens as u64
@@ -320,14 +320,26 @@ impl PlmIcd {
         };
     }
 
+    /// Bytes that label attention takes over a group of notes: states and projected states with their gradients, and what
+    /// is made of a block of labels.
+    pub fn head_bytes(&self) -> u64 {
+        let states = 4 * 4 * self.encoder.config().hidden_size * train_pass::group_tokens(self.device);
+        (states + label_attention::block_bytes(self.device)).unsigned_abs()
+    }
+
     /// Bytes that states take even where as little as possible is kept: those of the part that is being computed again.
     pub fn least_kept_bytes(&self) -> u64 {
-        let sequence = match self.config.pooling {
-            Pooling::Whole => self.layout.max_length(),
-            _ => self.config.segment_length,
-        };
+        let sequence = self.sequence_length();
         let passes = if self.config.r_drop > 0.0 { 2 } else { 1 };
         passes * self.kept_bytes_of(sequence.max(train_pass::least_part(self.device)))
+    }
+
+    /// The most tokens that the encoder reads at once.
+    fn sequence_length(&self) -> usize {
+        match self.config.pooling {
+            Pooling::Whole => self.layout.max_length(),
+            _ => self.config.segment_length,
+        }
     }
 
     /// Where the time of the training steps since the last call went.

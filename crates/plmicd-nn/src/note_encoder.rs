@@ -77,16 +77,16 @@ impl NoteEncoder {
         }
     }
 
-    /// How its layers are computed in training, with the segments of a model of this padding: as far as that is known
-    /// before a batch is.
-    pub(crate) fn computed(&self, padding: Padding, device: Device) -> Computed {
+    /// How its layers are computed in training, of a model that has it read `sequence` tokens at once, with this padding: as
+    /// far as that is known before a batch is.
+    pub(crate) fn computed(&self, padding: Padding, sequence: usize, device: Device) -> Computed {
         let drops = self.config().attention_probs_dropout_prob > 0.0;
         // libtorch's own attention keeps no weights, but drops on a GPU alone.
         let written = |weights: i64| if device == Device::Cpu && drops { weights } else { 0 };
         match self {
             NoteEncoder::Transformer(encoder) if encoder.always_fuses(padding, device) => Computed::Fused,
-            NoteEncoder::Transformer(encoder) => {
-                Computed::Singly { weights: written(encoder.config().max_sequence_length()), copies: 0 }
+            NoteEncoder::Transformer(_) => {
+                Computed::Singly { weights: written(sequence as i64), copies: 0 }
             }
             // A block of queries sees three of keys and the first token; the first token's keys and values are others.
             NoteEncoder::Longformer(encoder) => {

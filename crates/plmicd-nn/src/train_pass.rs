@@ -137,6 +137,11 @@ impl Sizes {
     }
 }
 
+/// Tokens of a group of notes, unless a single note has more.
+pub(crate) fn group_tokens(device: Device) -> i64 {
+    Sizes::of_scoring(device).group
+}
+
 /// Tokens of the smallest parts that a batch is cut into, where sequences are no longer.
 pub(crate) fn least_part(device: Device) -> usize {
     (if device == Device::Cpu { PART_TOKENS } else { LEAST_GPU_TOKENS }) as usize

@@ -7,7 +7,7 @@
 //!
 //! Rows are synced before their number is written, by renaming: whatever kills the program, what counts is whole.
 
-use std::io::{BufReader, Error, Read, Seek, SeekFrom, Write};
+use std::io::{BufReader, Error, ErrorKind, Read, Seek, SeekFrom, Write};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err::os::unix::fs::OpenOptionsExt;
@@ -47,6 +47,13 @@ impl SoFar {
                 begin.notes = found.notes;
             }
         }
+        if begin.notes == 0 {
+            // Before the rows it counts: whoever is killed in between must not find it beside rows of another kind.
+            match fs_err::remove_file(Self::count_path(&path)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+                _ => File::open(dir)?.sync_all()?,
+            }
+        }
         rows.set_len(Self::bytes(&begin))?;
         rows.seek(SeekFrom::End(0))?;
         Ok(Self { rows, path, count: begin })
@@ -74,7 +81,10 @@ impl SoFar {
         let path = Self::count_path(&self.path);
         let fresh = Utf8PathBuf::from(format!("{path}.new"));
         write_json(&fresh, &self.count)?;
-        Ok(fs_err::rename(&fresh, &path)?)
+        File::open(&fresh)?.sync_all()?;
+        fs_err::rename(&fresh, &path)?;
+        let folder = path.parent().unwrap_or(Utf8Path::new("."));
+        Ok(File::open(folder)?.sync_all()?)
     }
 
     /// Gives `take` each row in order.
@@ -125,5 +135,7 @@ mod tests {
         let mut other = open("fp32");
         other.add(&[0.5, 0.5]).unwrap();
         assert_eq!(open("bf16").notes(), 0);
+        // Nothing is left that would count what comes next as the other's.
+        assert!(!dir.join("dev.scores.json").exists());
     }
 }

@@ -6,6 +6,7 @@ use plmicd_data::{
     check_same_tokens, kind,
 };
 use plmicd_pipeline::{BadInput, ConfigIssue, Input, InputSpec, Stage, StageContext, StageError};
+use tch::Device;
 
 use crate::config::PredictConfig;
 use crate::scorer::{ScoreError, Scorer};
@@ -53,7 +54,7 @@ impl Stage for Predict {
             .map_err(|error| StageError::because("loading the model", error))?;
         let (note, warnings) = config.precision.explain(&context.runtime().device, device);
         warnings.into_iter().for_each(|warning| context.warn(warning));
-        context.note(&note);
+        context.note(note);
         scorer.set_precision(config.precision);
         check_fit(&scorer, shards, context)?;
         // A split that is missing shows before the first one is scored.
@@ -67,7 +68,12 @@ impl Stage for Predict {
             readers.push((split, reader));
         }
         let out = context.output_dir();
-        let computed = format!("{note}, {}", plmicd_torch::cpu_capabilities().dispatch);
+        // The number of a GPU may be another one when the stage goes on.
+        let kernels = match device {
+            Device::Cuda(_) => "GPU".to_owned(),
+            _ => plmicd_torch::cpu_capabilities().dispatch,
+        };
+        let computed = format!("{}, {kernels}", config.precision.resolved(device).as_str());
         for (split, reader) in readers {
             let so_far = score_split(config, &scorer, split, reader, &computed, context)?;
             write_split(so_far, &shards.dir, split, &out.join(Scores::file_name(split)))

@@ -69,9 +69,12 @@ impl Place {
         let local_size = number("LOCAL_WORLD_SIZE")?.unwrap_or(usual).clamp(1, size);
         let usual = if on_this_machine { rank } else { 0 };
         let local_rank = number(names[2])?.unwrap_or(usual);
-        // Slurm may have given each task GPUs of its own (--gpus-per-task): the first one that it sees.
-        let sees_one =
-            variable("CUDA_VISIBLE_DEVICES").is_some_and(|devices| devices.split(',').count() == 1);
+        // Slurm may have given each task a GPU of its own: the only one that it sees. Two tasks may see the same one where it
+        // was not asked for by task.
+        let by_task = variable("SLURM_GPUS_PER_TASK").is_some()
+            || variable("SLURM_TRES_PER_TASK").is_some_and(|tres| tres.contains("gpu"));
+        let sees_one = by_task
+            && variable("CUDA_VISIBLE_DEVICES").is_some_and(|devices| devices.split(',').count() == 1);
         Ok(Some(Self {
             rank,
             size,
@@ -167,10 +170,12 @@ mod tests {
         (srun[2], srun[3]) = (("SLURM_PROCID", "1"), ("SLURM_LOCALID", "1"));
         let gpu = |variables: &[(&str, &str)]| read(variables).expect("fine").expect("several").gpu;
         assert_eq!(gpu(&srun), 1);
-        srun.push(("CUDA_VISIBLE_DEVICES", "0,1"));
-        assert_eq!(gpu(&srun), 1);
-        srun[6] = ("CUDA_VISIBLE_DEVICES", "0");
+        srun.push(("CUDA_VISIBLE_DEVICES", "0"));
+        assert_eq!(gpu(&srun), 1, "both may see the same one");
+        srun.push(("SLURM_GPUS_PER_TASK", "1"));
         assert_eq!(gpu(&srun), 0, "each task has one of its own");
+        srun[6] = ("CUDA_VISIBLE_DEVICES", "0,1");
+        assert_eq!(gpu(&srun), 1);
         torchrun.push(("CUDA_VISIBLE_DEVICES", "0"));
         assert_eq!(gpu(&torchrun), 1, "two processes never share one unasked");
         torchrun.push(("TORCHELASTIC_USE_AGENT_STORE", "True"));

@@ -16,7 +16,7 @@ use crate::precision::{Precision, widened};
 use crate::segment::Span;
 
 pub use one_pass::OnePass;
-pub(crate) use one_pass::blocks;
+pub(crate) use one_pass::{block_bytes, blocks};
 pub use r_drop::TwoPasses;
 
 /// The weights of the label attention.

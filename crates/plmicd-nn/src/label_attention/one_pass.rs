@@ -291,10 +291,17 @@ pub(super) struct Note {
     pub(super) targets: Tensor,
 }
 
-/// Bytes that what a block of labels makes of a note may take on a GPU.
+/// Bytes that what a block of labels makes of a note may take: on a GPU; on the CPU, where a block is small, about as much as
+/// it does take.
 const GPU_BLOCK_BYTES: i64 = 512 << 20;
+const CPU_BLOCK_BYTES: i64 = 64 << 20;
 /// Matrices of a block's labels by a note's tokens that are there at once, in fp32.
 const BLOCK_MATRICES: i64 = 6;
+
+/// What a block of labels of a note takes.
+pub(crate) fn block_bytes(device: Device) -> i64 {
+    if device == Device::Cpu { CPU_BLOCK_BYTES } else { GPU_BLOCK_BYTES }
+}
 
 /// On a GPU blocks are larger than `label_block`, where that fits in any case: many small operations would leave it idle.
 fn labels_at_a_time(label_block: usize, spans: &[Span], device: Device) -> usize {
