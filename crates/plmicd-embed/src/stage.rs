@@ -8,6 +8,9 @@ use crate::file;
 use crate::train::{Learning, Vectors};
 use crate::words::Words;
 
+/// Words between two reports of progress.
+const PROGRESS_WORDS: u64 = 1 << 17;
+
 /// Token shards to `embeddings`: a vector for every word id.
 #[derive(Clone, Copy, Debug)]
 pub struct Embed;
@@ -59,8 +62,13 @@ impl Stage for Embed {
         let total = words.total * u64::from(config.epochs);
         for epoch in stats.losses.len() as u32..config.epochs {
             let before = words.total * u64::from(epoch);
+            let mut told = 0;
             let loss = learning.epoch(epoch, |done| {
-                context.progress("learning word vectors", before + done, Some(total), "words");
+                // Rounds are short, and each line is kept.
+                if done >= told + PROGRESS_WORDS || done == words.total {
+                    told = done;
+                    context.progress("learning word vectors", before + done, Some(total), "words");
+                }
                 context.check_interrupt()
             })?;
             if !(loss.is_finite() && workers.install(|| learning.vectors.are_finite())) {

@@ -85,9 +85,7 @@ impl NoteEncoder {
         let written = |weights: i64| if device == Device::Cpu && drops { weights } else { 0 };
         match self {
             NoteEncoder::Transformer(encoder) if encoder.always_fuses(padding, device) => Computed::Fused,
-            NoteEncoder::Transformer(_) => {
-                Computed::Singly { weights: written(sequence as i64), copies: 0 }
-            }
+            NoteEncoder::Transformer(_) => Computed::Singly { weights: written(sequence as i64), copies: 0 },
             // A block of queries sees three of keys and the first token; the first token's keys and values are others.
             NoteEncoder::Longformer(encoder) => {
                 Computed::Singly { weights: written(3 * encoder.window() / 2 + 1), copies: 4 }

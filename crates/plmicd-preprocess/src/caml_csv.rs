@@ -116,6 +116,9 @@ pub fn read(
             if let Some(fault) = name_fault(&note_id, "the admission") {
                 return Err(table.bad(ADMISSION, fault).into());
             }
+            if let Some(fault) = name(SUBJECT).and_then(|subject| name_fault(&subject, "the patient")) {
+                return Err(table.bad(SUBJECT, fault).into());
+            }
             if !seen.insert(note_id.clone()) {
                 return Err(table
                     .bad(ADMISSION, "this admission has another row, here or in another table")

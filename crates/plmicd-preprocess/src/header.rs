@@ -17,6 +17,10 @@ pub fn explain(line: &[u8], delimiter: u8, wanted: &[String]) -> Option<String> 
         let field = field.trim_matches(|c: char| c.is_whitespace() || c == '"' || c == '\u{feff}');
         wanted.iter().any(|name| name.eq_ignore_ascii_case(field))
     };
+    // Some of the names are there, so they are parted as they should be.
+    if line.split(|&byte| byte == delimiter).any(is_wanted) {
+        return None;
+    }
     let found = DELIMITERS.iter().map(|(mark, _)| *mark).find(|&mark| {
         mark != delimiter && line.contains(&mark) && line.split(|&byte| byte == mark).any(is_wanted)
     })?;
@@ -37,6 +41,7 @@ mod tests {
         assert!(told(b"id,text", b'\t').unwrap().contains("separated by commas; expected tabs"));
         assert!(told(b"i\0d\0,\0t\0", b',').unwrap().contains("UTF-16"));
         assert_eq!(told(b"note;report", b','), None);
+        assert_eq!(told(b"id,note,x;text", b','), None);
         assert_eq!(told(b"7,Jane Roe", b','), None);
     }
 }

@@ -57,8 +57,8 @@ pub struct HeadlineRow {
     pub tie_bounds: Vec<Option<[f64; 2]>>,
 }
 
-/// What the last digit shown stands for.
-const SHOWN_STEP: f64 = 1e-4;
+/// Bounds that are nearer to each other than this are not told of a metric that has no interval to compare them with.
+const USUAL_WIDTH: f64 = 5e-3;
 
 /// Metrics at the top, in this order; the places of `@k` are filled with those evaluated.
 const SHOWN: &[&str] = &[
@@ -168,8 +168,7 @@ impl Source<'_> {
         let own = Some(self.result).filter(|_| self.is_model);
         let interval = own.and_then(|result| result.intervals.get(name)).map(|i| [i.low, i.high]);
         let width = |[low, high]: [f64; 2]| high - low;
-        // Without interval, bounds that look the same are not worth telling.
-        let least = interval.map_or(SHOWN_STEP, width);
+        let least = interval.map_or(USUAL_WIDTH, width);
         let tie_bounds = own.and_then(|result| result.tie_bounds.get(name)).copied();
         let tie_bounds = tie_bounds.filter(|bounds| width(*bounds) > least);
         Cell {
@@ -190,12 +189,25 @@ pub(crate) fn shows_metric(
 ) -> bool {
     let suffix = if name.ends_with("_edin") { "_edin" } else { "" };
     let plain = name.trim_end_matches("_edin");
+    // From F1 and one of precision and recall the other follows.
+    if let Some(k) = plain.strip_prefix("f1_at_") {
+        let precision = format!("precision_at_{k}{suffix}");
+        return shows_metric(privacy, &precision, metrics, result);
+    }
     // The metric that tells the count, and what it is a share of.
     let (share, whole) = match plain {
         "exact_match_ratio" => (name.to_owned(), result.notes),
         "micro_recall" | "micro_precision" | "micro_f1" | "micro_accuracy" => {
             let pairs = result.calibration.bins.iter().map(|bin| bin.share_true * bin.pairs as f64);
-            (format!("micro_recall{suffix}"), pairs.sum::<f64>().round() as u64)
+            let (recall, pairs) = (format!("micro_recall{suffix}"), pairs.sum::<f64>().round());
+            // Predicted pairs that are not true follow from both.
+            let precision = metrics.get(&format!("micro_precision{suffix}")).filter(|share| **share > 0.0);
+            if let (Some(share), Some(precision)) = (metrics.get(&recall), precision)
+                && !privacy.shows((share * pairs * (1.0 / precision - 1.0)).round() as u64)
+            {
+                return false;
+            }
+            (recall, pairs as u64)
         }
         _ => match plain.strip_prefix("precision_at_").and_then(|k| k.parse::<u64>().ok()) {
             Some(k) => (name.to_owned(), k.min(result.labels) * result.notes),
@@ -379,6 +391,11 @@ mod tests {
         assert!(!shown(&[("micro_f1", 0.1), ("micro_recall", 0.004)], true));
         assert!(shown(&[("micro_f1", 0.1), ("micro_recall", 0.4)], true));
         assert!(shown(&[("macro_f1_caml", 0.001), ("micro_recall", 0.4)], true));
+        // 1,000 of them are, and beside those 5 pairs that are none.
+        let few = [("micro_recall", 0.5), ("micro_precision", 0.995)];
+        assert!(!shown(&few, true) && shown(&few, false));
+        // Precision at 5 follows from F1 and recall.
+        assert!(!shown(&[("f1_at_5", 0.01), ("precision_at_5", 0.005)], true));
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl Remote {
         }
         let part = Utf8PathBuf::from(format!("{whole}.part"));
         let blob = blob_path(entry.blake3);
-        let mut brought = 0;
+        let (mut brought, mut begun_again) = (0, false);
         loop {
             let (mut file, mut hasher, before) = open_part(&part, entry.size).doing(doing)?;
             let mut length = before;
@@ -135,7 +135,7 @@ impl Remote {
             }
             fs_err::remove_file(&part).doing(doing)?;
             // What an earlier attempt left may be at fault: once more from the start.
-            if before == 0 {
+            if before == 0 || std::mem::replace(&mut begun_again, true) {
                 let what = if length == entry.size {
                     format!("has digest {found}, not that of its name")
                 } else {

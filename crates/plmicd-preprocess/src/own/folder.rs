@@ -24,6 +24,10 @@ pub fn text_files(dir: &Utf8Path) -> Result<Vec<(String, Utf8PathBuf)>, BadInput
         for entry in folder.read_dir_utf8().map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
             let path = entry.path().to_owned();
+            // Hidden files are editors' and systems' own: locks, versions, attributes.
+            if entry.file_name().starts_with('.') {
+                continue;
+            }
             if entry.file_type().map_err(unreadable)?.is_dir() {
                 folders.push(path);
             } else if text_file_id(&path).is_some() && !path.is_dir() {
@@ -78,4 +82,22 @@ pub(super) fn read_text(path: &Utf8Path) -> Result<Vec<u8>, StageError> {
         text = unpacked;
     }
     Ok(plain(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hidden_files_are_no_notes() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(folder.path()).unwrap();
+        for name in ["a.txt", "._a.txt"] {
+            fs_err::write(dir.join(name), "fever").unwrap();
+        }
+        // An editor's lock: a link that leads nowhere.
+        std::os::unix::fs::symlink("someone@host.1", dir.join(".#a.txt")).unwrap();
+        let names: Vec<String> = text_files(dir).unwrap().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["a.txt"]);
+    }
 }

@@ -64,7 +64,10 @@ pub fn read(
         }
     }
     let wanted = (0..names.len()).filter(|&i| required.contains(&names[i]) || optional.contains(&names[i]));
+    let is_wanted = |name: &str| required.contains(&name) || optional.contains(&name);
     let chunks = builder.metadata().row_groups().iter().flat_map(|group: &RowGroupMetaData| group.columns());
+    let chunks =
+        chunks.filter(|chunk| chunk.column_path().parts().first().is_some_and(|name| is_wanted(name)));
     if let Some(name) = chunks.map(ColumnChunkMetaData::compression).find_map(unread_compression) {
         let message = format!("compressed by {name}; expected uncompressed, Snappy, gzip, LZ4 or Zstandard");
         return Err(BadInput::new(path, message).into());

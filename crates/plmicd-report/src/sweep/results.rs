@@ -7,12 +7,14 @@ use plmicd_metrics::{NoteTable, compare_replicates, mean_and_deviation};
 use plmicd_pipeline::{BadInput, Input, StageContext, StageError};
 
 use super::config::{SweepReportConfig, variant_and_seed};
+use crate::headline::shows_metric;
+use crate::privacy::Privacy;
 
 /// One evaluation.
 pub(crate) struct Cell {
     /// Its name: variant and seed.
     pub name: String,
-    /// Metrics of the split by name.
+    /// Metrics of the split by name, those that may be shown.
     pub metrics: BTreeMap<String, f64>,
     /// The decision threshold, where one decides.
     pub threshold: Option<f64>,
@@ -98,7 +100,8 @@ impl Results {
             .collect();
         for (member, input) in context.inputs_of(super::INPUT) {
             let (name, seed) = variant_and_seed(member);
-            let cell = read(config, member, seed, input)?;
+            let privacy = Privacy { restricted: context.restricted() };
+            let cell = read(config, member, seed, input, privacy)?;
             match variants.iter_mut().find(|variant| variant.name == name) {
                 Some(variant) => variant.cells.push(cell),
                 None => variants.push(Variant {
@@ -153,6 +156,7 @@ fn read(
     name: &str,
     seed: Option<u64>,
     input: &Input,
+    privacy: Privacy,
 ) -> Result<Cell, StageError> {
     let path = input.file(Evaluation::FILE);
     let mut evaluation = Evaluation::read(&path).map_err(reading)?;
@@ -161,11 +165,14 @@ fn read(
         let message = format!("no results on {}; it holds {}", config.split, held.join(", "));
         return Err(BadInput::new(path, message).into());
     };
+    let metrics =
+        split.metrics.iter().filter(|(name, _)| shows_metric(privacy, name, &split.metrics, &split));
+    let metrics = metrics.map(|(name, value)| (name.clone(), *value)).collect();
     let outcomes = input.file(&NoteOutcomes::file_name(config.split));
     let compared = config.trials > 0 && outcomes.is_file();
     Ok(Cell {
         name: name.to_owned(),
-        metrics: split.metrics,
+        metrics,
         threshold: match evaluation.rule {
             DecisionRule::TopK | DecisionRule::ExpectedCount => None,
             DecisionRule::Global | DecisionRule::PerCode | DecisionRule::UnseenApart => {
