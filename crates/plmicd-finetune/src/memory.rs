@@ -2,8 +2,7 @@
 
 use plmicd_nn::PlmIcd;
 use plmicd_pipeline::StageContext;
-use plmicd_torch::{available_memory, peak_memory};
-use tch::Device;
+use plmicd_torch::available_memory;
 
 /// Bytes for each trained value: weight, gradient, AdamW's two moments, the best epoch's copy.
 const BYTES_PER_VALUE: u64 = 20;
@@ -43,14 +42,5 @@ pub(crate) fn bound(model: &mut PlmIcd, context: &StageContext<'_>) {
             model.config().max_length,
             gib(longest)
         ));
-    }
-}
-
-/// Tells and records the most memory that was taken.
-pub(crate) fn report(device: Device, step: u64, context: &StageContext<'_>) {
-    if let Some(bytes) = peak_memory(device) {
-        let gib = bytes as f64 / f64::from(1 << 30);
-        context.note(format!("peak memory {gib:.2} GiB"));
-        context.metrics(step, &[("peak_memory_gib", gib)]);
     }
 }

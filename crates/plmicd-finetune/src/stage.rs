@@ -14,7 +14,6 @@ use tch::Device;
 
 use crate::card::Card;
 use crate::config::{BestMetric, FinetuneConfig};
-use crate::memory;
 use crate::notes::{Limits, NoteSet};
 use crate::observer::ContextObserver;
 use crate::output;
@@ -158,7 +157,7 @@ impl Stage for Finetune {
         labels.write(&out.join(LabelSpace::FILE)).map_err(write)?;
         let mut history = output::history(&outcome, config.seed);
         history.precision = Some(config.precision.resolved(device).as_str().to_owned());
-        memory::report(device, history.total_steps, context);
+        context.peak_memory(history.total_steps, plmicd_torch::peak_memory(device));
         history.write(&out.join(TrainingHistory::FILE)).map_err(write)?;
         copy_tokenizer(&shards.dir, out)?;
         let card = Card {

@@ -177,9 +177,7 @@ pub(crate) fn model(
             config.frozen_layers, shape.num_hidden_layers
         ));
     }
-    let (note, warnings) = config.precision.explain(&context.runtime().device, device);
-    warnings.into_iter().for_each(|warning| context.warn(warning));
-    context.note(note);
+    context.tell(config.precision.explain(&context.runtime().device, device));
     // Only now: label vectors start from fp32 states.
     model.set_precision(config.precision);
     memory::bound(&mut model, context);

@@ -91,9 +91,7 @@ impl WordStart {
             context.note(format!("descriptions: {described} of {} codes have one", labels.len()));
             model.set_descriptions(descriptions);
         }
-        let (note, warnings) = config.precision.explain(&context.runtime().device, device);
-        warnings.into_iter().for_each(|warning| context.warn(warning));
-        context.note(note);
+        context.tell(config.precision.explain(&context.runtime().device, device));
         model.set_precision(config.precision);
         let shape = model.config();
         context.note(format!(

@@ -91,8 +91,7 @@ impl PlmIcd {
 
     /// Chooses the number format of the matrix products, in training and scoring alike; fp32 until then.
     pub fn set_precision(&mut self, precision: Precision) {
-        let precision = precision.resolved(self.device);
-        precision.prepare(self.device);
+        let precision = precision.prepared(self.device);
         self.encoder.set_precision(precision);
         self.head.set_precision(precision);
     }

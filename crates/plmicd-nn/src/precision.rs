@@ -56,11 +56,13 @@ impl Precision {
         }
     }
 
-    /// Lets libtorch round operands to TF32, or not: a setting of the process.
-    pub(crate) fn prepare(self, device: Device) {
+    /// [`Precision::resolved`], and lets libtorch round operands to TF32 on a GPU, or not: a setting of the process.
+    pub(crate) fn prepared(self, device: Device) -> Precision {
+        let resolved = self.resolved(device);
         if device != Device::Cpu {
-            allow_tf32(self == Precision::Tf32);
+            allow_tf32(resolved == Precision::Tf32);
         }
+        resolved
     }
 
     /// `tensor` as an operand of matrix products.

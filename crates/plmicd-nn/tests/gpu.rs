@@ -5,11 +5,12 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use common::difference;
+use common::{difference, word_config};
 use plmicd_nn::{
-    Attention, EncoderConfig, IcdModel, LabelTargets, Loss, ModelConfig, ModelType, Padding, PlmIcd, Pooling,
-    Precision, Reduction, SpecialTokens, WordArchitecture, WordModel, WordModelConfig,
+    Attention, EncoderConfig, IcdModel, LabelTargets, ModelConfig, ModelType, Padding, PlmIcd, Pooling,
+    Precision, SpecialTokens, WordArchitecture, WordModel, WordModelConfig,
 };
 use plmicd_torch::{AdamW, AdamWVariant, Fetch, FlatParameters, upload};
 use tch::{Device, Kind, Tensor};
@@ -18,9 +19,14 @@ const SPECIALS: SpecialTokens = SpecialTokens { cls: Some(2), sep: Some(3), pad:
 const WORDS: SpecialTokens = SpecialTokens { cls: None, sep: None, pad: 0 };
 const LABELS: usize = 23;
 
-fn gpu() -> Option<Device> {
+/// Whether products may round to TF32 is a setting of the process: one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn gpu() -> Option<(Device, MutexGuard<'static, ()>)> {
     match plmicd_torch::resolve_device("auto") {
-        Ok(device) if device.is_cuda() => Some(device),
+        Ok(device) if device.is_cuda() => {
+            Some((device, ALONE.lock().unwrap_or_else(PoisonError::into_inner)))
+        }
         other => {
             eprintln!("skipped: no GPU ({other:?})");
             None
@@ -51,29 +57,7 @@ fn plm_icd(family: ModelType, pooling: Pooling, attention: Attention, device: De
 }
 
 fn word_model(architecture: WordArchitecture, device: Device) -> IcdModel {
-    let config = WordModelConfig {
-        architecture,
-        vocab_size: 50,
-        pad_token_id: 0,
-        embedding_size: 16,
-        freeze_embeddings: false,
-        hidden_size: 16,
-        projection_size: 8,
-        kernel_sizes: match architecture {
-            WordArchitecture::MultiResCnn => vec![3, 7],
-            _ => vec![4],
-        },
-        filter_maps: 16,
-        dropout: 0.0,
-        max_length: 64,
-        padding: Padding::Mask,
-        parents: None,
-        parent_projection_size: 8,
-        level_weights: [1.0, 1.0],
-        description_weight: None,
-        loss: Loss::BinaryCrossEntropy,
-        loss_reduction: Reduction::Mean,
-    };
+    let config = WordModelConfig { vocab_size: 50, max_length: 64, ..word_config(architecture) };
     IcdModel::Word(Box::new(WordModel::new(config, LABELS, 1, device).unwrap()))
 }
 
@@ -131,7 +115,7 @@ fn step(model: &mut IcdModel) -> (f64, Tensor, BTreeMap<String, Tensor>) {
 
 #[test]
 fn every_model_computes_the_same() {
-    let Some(gpu) = gpu() else { return };
+    let Some((gpu, _alone)) = gpu() else { return };
     for ((name, mut here), (_, mut there)) in models(Device::Cpu).into_iter().zip(models(gpu)) {
         for model in [&mut here, &mut there] {
             model.set_precision(Precision::Fp32);
@@ -151,7 +135,7 @@ fn every_model_computes_the_same() {
 
 #[test]
 fn bf16_and_tf32_stay_near_fp32() {
-    let Some(gpu) = gpu() else { return };
+    let Some((gpu, _alone)) = gpu() else { return };
     for precision in [Precision::Tf32, Precision::Bf16] {
         for ((name, mut here), (_, mut there)) in models(Device::Cpu).into_iter().zip(models(gpu)) {
             here.set_precision(Precision::Fp32);
@@ -165,15 +149,12 @@ fn bf16_and_tf32_stay_near_fp32() {
             assert!(gradients.values().all(|gradient| gradient.kind() == Kind::Float), "{name}");
         }
     }
-    for (_, mut model) in models(gpu).into_iter().take(1) {
-        model.set_precision(Precision::Fp32);
-    }
 }
 
 /// Notes of several parts, with dropout: the same seed drops the same, whatever is computed twice in parts of one size.
 #[test]
 fn what_is_computed_twice_on_a_gpu_is_computed_alike() {
-    let Some(gpu) = gpu() else { return };
+    let Some((gpu, _alone)) = gpu() else { return };
     let config =
         ModelConfig { segment_length: 8, max_length: 6000, padding: Padding::Mask, ..ModelConfig::default() };
     let mut model = PlmIcd::new(&encoder(ModelType::Roberta, 0.1), config, LABELS, 1, gpu).unwrap();
@@ -196,7 +177,7 @@ fn what_is_computed_twice_on_a_gpu_is_computed_alike() {
 
 #[test]
 fn the_optimizer_takes_the_same_step() {
-    let Some(gpu) = gpu() else { return };
+    let Some((gpu, _alone)) = gpu() else { return };
     let after = |device: Device, variant: AdamWVariant| {
         let value = Tensor::zeros([1000], (Kind::Float, Device::Cpu));
         plmicd_torch::fill_normal(&value, 0.0, 1.0, 3).unwrap();
@@ -227,7 +208,7 @@ fn the_optimizer_takes_the_same_step() {
 
 #[test]
 fn what_goes_to_a_gpu_comes_back() {
-    let Some(gpu) = gpu() else { return };
+    let Some((gpu, _alone)) = gpu() else { return };
     let values: Vec<f32> = (0..100_000).map(|i| i as f32).collect();
     let there = upload(&values, &[100, 1000], gpu);
     let back = Fetch::begin(&(&there * 2.0)).unwrap();

@@ -1,40 +1,16 @@
 //! Word-level models whole: notes by themselves and together, gradients, files.
 
+mod common;
+
 use camino::Utf8Path;
+use common::word_config as config;
 use plmicd_nn::{
-    IcdModel, LabelTargets, Loss, Padding, Reduction, SpecialTokens, WordArchitecture, WordModel,
-    WordModelConfig,
+    IcdModel, LabelTargets, Padding, SpecialTokens, WordArchitecture, WordModel, WordModelConfig,
 };
 use tch::{Device, Kind, Tensor};
 
 const LABELS: usize = 5;
 const SPECIALS: SpecialTokens = SpecialTokens { cls: None, sep: None, pad: 0 };
-
-fn config(architecture: WordArchitecture) -> WordModelConfig {
-    WordModelConfig {
-        architecture,
-        vocab_size: 30,
-        pad_token_id: 0,
-        embedding_size: 6,
-        freeze_embeddings: false,
-        hidden_size: 4,
-        projection_size: 3,
-        kernel_sizes: match architecture {
-            WordArchitecture::MultiResCnn => vec![3, 7],
-            _ => vec![4],
-        },
-        filter_maps: 5,
-        dropout: 0.0,
-        max_length: 12,
-        padding: Padding::Mask,
-        parents: None,
-        parent_projection_size: 3,
-        level_weights: [2.0, 3.0],
-        description_weight: None,
-        loss: Loss::BinaryCrossEntropy,
-        loss_reduction: Reduction::Mean,
-    }
-}
 
 /// LAAT, JointLAAT, CAML, DR-CAML, MultiResCNN.
 fn configs() -> Vec<WordModelConfig> {

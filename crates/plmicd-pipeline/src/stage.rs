@@ -368,6 +368,21 @@ impl<'a> StageContext<'a> {
         self.events.send(Event::Metrics { step, values });
     }
 
+    /// Notes something, after the warnings that belong to it.
+    pub fn tell(&self, (note, warnings): (String, Vec<String>)) {
+        warnings.into_iter().for_each(|warning| self.warn(warning));
+        self.note(note);
+    }
+
+    /// Tells and records the most memory that was taken, where it is known.
+    pub fn peak_memory(&self, step: u64, bytes: Option<u64>) {
+        if let Some(bytes) = bytes {
+            let gib = bytes as f64 / f64::from(1 << 30);
+            self.note(format!("peak memory {gib:.2} GiB"));
+            self.metrics(step, &[("peak_memory_gib", gib)]);
+        }
+    }
+
     /// Something the user should know, without stopping.
     pub fn warn(&self, message: impl Into<String>) {
         self.events.send(Event::Warning { message: message.into() });

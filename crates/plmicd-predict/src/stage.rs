@@ -52,9 +52,7 @@ impl Stage for Predict {
         plmicd_torch::set_intra_op_threads(context.runtime().thread_count());
         let mut scorer = Scorer::load(&context.input("model")?.dir, device)
             .map_err(|error| StageError::because("loading the model", error))?;
-        let (note, warnings) = config.precision.explain(&context.runtime().device, device);
-        warnings.into_iter().for_each(|warning| context.warn(warning));
-        context.note(note);
+        context.tell(config.precision.explain(&context.runtime().device, device));
         scorer.set_precision(config.precision);
         check_fit(&scorer, shards, context)?;
         // A split that is missing shows before the first one is scored.

@@ -124,11 +124,7 @@ impl Stage for Pretrain {
         let out = context.output_dir();
         task.model.save(out).map_err(|error| StageError::because("writing the encoder", error))?;
         let mut history = output::history(&outcome, config.seed);
-        if let Some(bytes) = plmicd_torch::peak_memory(device) {
-            let gib = bytes as f64 / f64::from(1 << 30);
-            context.note(format!("peak memory {gib:.2} GiB"));
-            context.metrics(history.total_steps, &[("peak_memory_gib", gib)]);
-        }
+        context.peak_memory(history.total_steps, plmicd_torch::peak_memory(device));
         history.precision = Some(config.precision.resolved(device).as_str().to_owned());
         history
             .write(&out.join(TrainingHistory::FILE))

@@ -163,9 +163,7 @@ pub(crate) fn model(
     let failed = |error| StageError::because("building the model", error);
     let start = seed::derive(config.seed, "model", &[]);
     let mut model = MaskedLm::new(shape, start, device).map_err(failed)?;
-    let (note, warnings) = config.precision.explain(&context.runtime().device, device);
-    warnings.into_iter().for_each(|warning| context.warn(warning));
-    context.note(note);
+    context.tell(config.precision.explain(&context.runtime().device, device));
     model.set_precision(config.precision);
     match context.optional_input("encoder") {
         Some(input) => {

@@ -106,8 +106,7 @@ impl MaskedLm {
 
     /// Chooses the number format of the matrix products, the decoder's too. Cross-entropy and its sums stay fp32.
     pub fn set_precision(&mut self, precision: Precision) {
-        let precision = precision.resolved(self.device);
-        precision.prepare(self.device);
+        let precision = precision.prepared(self.device);
         self.encoder.set_precision(precision);
         self.precision = precision;
     }

@@ -160,8 +160,7 @@ impl WordModel {
 
     /// Chooses the number format of label attention's matrix products. What reads the words computes in fp32.
     pub fn set_precision(&mut self, precision: Precision) {
-        let precision = precision.resolved(self.device);
-        precision.prepare(self.device);
+        let precision = precision.prepared(self.device);
         self.head.set_precision(precision);
         if let Some(hierarchy) = &mut self.hierarchy {
             hierarchy.set_precision(precision);

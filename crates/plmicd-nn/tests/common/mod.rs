@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use camino::Utf8PathBuf;
-use plmicd_nn::{ModelConfig, PlmIcd, SegmentBatch, Span, read_safetensors};
+use plmicd_nn::{
+    Loss, ModelConfig, Padding, PlmIcd, Reduction, SegmentBatch, Span, WordArchitecture, WordModelConfig,
+    read_safetensors,
+};
 use tch::{Device, Kind, Tensor};
 
 /// A file or folder below the golden folder; none, with the reason printed, where there is no such folder.
@@ -62,4 +65,31 @@ pub fn published_model(folder: &str, config: ModelConfig) -> Option<PlmIcd> {
     fs_err::write(copy.join("config.json"), fields.to_string()).unwrap();
     let (model, _) = PlmIcd::from_published(copy, config, Device::Cpu).unwrap();
     Some(model)
+}
+
+/// A small word-level model without dropout.
+pub fn word_config(architecture: WordArchitecture) -> WordModelConfig {
+    WordModelConfig {
+        architecture,
+        vocab_size: 30,
+        pad_token_id: 0,
+        embedding_size: 6,
+        freeze_embeddings: false,
+        hidden_size: 4,
+        projection_size: 3,
+        kernel_sizes: match architecture {
+            WordArchitecture::MultiResCnn => vec![3, 7],
+            _ => vec![4],
+        },
+        filter_maps: 5,
+        dropout: 0.0,
+        max_length: 12,
+        padding: Padding::Mask,
+        parents: None,
+        parent_projection_size: 3,
+        level_weights: [2.0, 3.0],
+        description_weight: None,
+        loss: Loss::BinaryCrossEntropy,
+        loss_reduction: Reduction::Mean,
+    }
 }
